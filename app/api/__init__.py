@@ -1,0 +1,27 @@
+"""The HTTP edge: routes that parse, call one function and shape the reply. Here all but those of the data plane come together."""
+
+from fastapi import FastAPI
+
+from app.api import account, health, logs
+from app.api.admin import credits, keys, prices, upstreams, users
+
+LARGEST_BODY = 1024 * 1024
+"""Bytes. FastAPI reads a body before it asks who sends it. Calls of models have `MAX_BODY_BYTES` instead."""
+
+_TAGS = [
+    {"name": "Models", "description": "What clients call models by."},
+    {"name": "Users and credit", "description": "Who may call, and the money they call with."},
+    {"name": "Keys", "description": "What callers prove themselves with, and its limits."},
+    {"name": "Upstreams", "description": "Where calls go."},
+    {"name": "Prices", "description": "What calls cost."},
+    {"name": "Logs", "description": "One row for each call."},
+    {"name": "Own key", "description": "For the holders of platform keys."},
+    {"name": "Health", "description": "For load balancers."},
+]
+
+
+def include_all(app: FastAPI) -> None:
+    app.openapi_tags = _TAGS
+    # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
+    for module in (credits, users, keys, upstreams, prices, logs, account, health):
+        app.include_router(module.router, max_body_size=LARGEST_BODY)

@@ -1,0 +1,112 @@
+"""`/admin/prices`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
+
+from app.api.dependencies import ServicesOf, require_admin
+from app.api.fields import Answer, Cursor, Limit, ModelName, Moment, MomentIn, Rate, Request
+from app.api.problems import documented
+from app.catalog.prices import list_price_history, list_prices, set_price
+from app.models import ModelPrice
+
+router = APIRouter(prefix="/admin/prices", tags=["Prices"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503))
+
+Rates = Annotated[
+    dict[str, Rate],
+    Field(
+        max_length=100,
+        description="Meter -> decimal string. Per 1,000,000 tokens: `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`, "
+        "`reasoning`, `audio_input`, `audio_output`, `image_input`, `image_output`. Each: `request`, `image`, `second`, `character`, "
+        "`web_search`.",
+        examples=[{"input": "0.15", "output": "0.60", "cache_read": "0.075"}],
+    ),
+]
+
+
+class Tier(Request):
+    above_input_tokens: int = Field(ge=1, le=2**31 - 1, strict=True, examples=[200000])
+    rates: Rates
+
+
+class NewPrice(Request):
+    rates: Rates
+    effective_from: MomentIn | None = Field(
+        default=None, description="ISO 8601; without a zone it is UTC. By default now.", examples=["2030-01-01T00:00:00Z"]
+    )
+    tiers: list[Tier] | None = Field(
+        default=None,
+        max_length=20,
+        description="Rates for the whole call where its input is larger than so many tokens.",
+        examples=[[{"above_input_tokens": 200000, "rates": {"input": "0.30"}}]],
+    )
+
+
+class TierAnswer(Answer):
+    above_input_tokens: int = Field(examples=[200000])
+    rates: dict[str, str] = Field(examples=[{"input": "0.30"}])
+
+
+class PriceAnswer(Answer):
+    id: int = Field(examples=[1])
+    model: str = Field(examples=["openai/gpt-oss-120b"])
+    rates: dict[str, str] = Field(examples=[{"input": "0.15", "output": "0.60", "cache_read": "0.075"}])
+    tiers: list[TierAnswer] | None
+    source: str = Field(description="Who set it.", examples=["operator"])
+    effective_from: Moment
+    created_at: Moment
+
+
+class PricePage(Answer):
+    data: list[PriceAnswer]
+    next_cursor: str | None
+
+
+@router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
+async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
+    """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
+    tiers = [{"above_input_tokens": tier.above_input_tokens, "rates": _texts(tier.rates)} for tier in body.tiers or ()]
+    async with services.changing_catalog() as session:
+        price = await set_price(session, model_name=model, rates=_texts(body.rates), tiers=tiers, effective_from=body.effective_from)
+    return _answer(price)
+
+
+@router.get("", summary="List prices")
+async def list_all(
+    services: ServicesOf,
+    history: Annotated[bool, Query(description="All that ever held or will hold, the last one set first.")] = False,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> PricePage:
+    """What is in force now, by model; with `history=true` all."""
+    async with services.database.reading() as session:
+        if history:
+            page = await list_price_history(session, model_name=None, limit=limit, cursor=cursor)
+        else:
+            page = await list_prices(session, limit=limit, cursor=cursor)
+    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/{model:path}", summary="Show the prices of one model", responses=documented(404))
+async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, cursor: Cursor = None) -> PricePage:
+    """Past, present and future, the last one set first."""
+    async with services.database.reading() as session:
+        page = await list_price_history(session, model_name=model, limit=limit, cursor=cursor)
+    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+
+
+def _texts(rates: dict[str, Rate]) -> dict[str, str]:
+    return {meter: str(rate) for meter, rate in rates.items()}
+
+
+def _answer(price: ModelPrice) -> PriceAnswer:
+    return PriceAnswer(
+        id=price.id,
+        model=price.model_name,
+        rates=price.rates,
+        tiers=None if price.tiers is None else [TierAnswer.model_validate(tier) for tier in price.tiers],
+        source=price.source,
+        effective_from=price.effective_from,
+        created_at=price.created_at,
+    )

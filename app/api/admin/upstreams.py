@@ -1,0 +1,165 @@
+"""`/admin/upstreams`."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import MISSING, Field
+
+from app.api.dependencies import ServicesOf, require_admin
+from app.api.fields import Answer, Cursor, Limit, Moment, NumericId, Request
+from app.api.problems import documented
+from app.catalog.model_routes import MOST_MODELS
+from app.catalog.probe import probe_upstream
+from app.catalog.upstreams import create_upstream, get_upstream, list_upstreams, update_upstream
+
+router = APIRouter(
+    prefix="/admin/upstreams", tags=["Upstreams"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
+)
+
+Name = Annotated[str, Field(min_length=1, max_length=100, description="Unique.", examples=["openai"])]
+BaseUrl = Annotated[
+    str,
+    Field(
+        max_length=2000,
+        description="As SDKs take it (`https://host/openai/v1`), or the bare host. No credentials, query or fragment.",
+        examples=["https://api.openai.com/v1"],
+    ),
+]
+ApiKey = Annotated[str, Field(min_length=1, max_length=4096, description="Stored encrypted, never shown.", examples=["sk-proj-…"])]
+Auth = Annotated[
+    Literal["auto", "bearer", "x-api-key", "api-key", "none"],
+    Field(description="The header that carries the secret; `auto`: what the protocol of a call uses.", examples=["auto"]),
+]
+IsLocal = Annotated[bool, Field(description="Written on the rows of its calls.", examples=[False])]
+StreamUsage = Annotated[
+    Literal["inject", "native", "off"],
+    Field(
+        description="How a stream's usage is had: asked for and taken out again, sent by itself, or not at all.",
+        examples=["inject"],
+    ),
+]
+Models = Annotated[
+    Annotated[list[str], Field(min_length=1, max_length=MOST_MODELS)]
+    | Annotated[dict[str, str | None], Field(min_length=1, max_length=MOST_MODELS)],
+    Field(
+        description="Names, and prefixes that end in `*`, that go on as they came; or an object: the name that clients use, "
+        "and the upstream's own.",
+        examples=[["*"], ["gpt-4o", "openai/*"], {"gpt-4o": "gpt-4o-2024-11-20"}],
+    ),
+]
+Priority = Annotated[int, Field(ge=0, le=1000, description="Lower is tried first.", examples=[0])]
+Weight = Annotated[int, Field(ge=1, le=1000, description="The share among upstreams of equal priority.", examples=[1])]
+
+
+class NewUpstream(Request):
+    name: Name
+    base_url: BaseUrl
+    models: Models
+    api_key: ApiKey | None = None
+    auth: Auth = "auto"
+    is_local: IsLocal = False
+    stream_usage: StreamUsage = "inject"
+    priority: Priority = 0
+    weight: Weight = 1
+
+
+class UpstreamChanges(Request):
+    """Absent: unchanged. `"api_key": null` forgets the secret; `models` replaces all of them."""
+
+    name: Name | MISSING = MISSING
+    base_url: BaseUrl | MISSING = MISSING
+    models: Models | MISSING = MISSING
+    api_key: ApiKey | MISSING | None = MISSING
+    auth: Auth | MISSING = MISSING
+    is_local: IsLocal | MISSING = MISSING
+    stream_usage: StreamUsage | MISSING = MISSING
+    priority: Priority | MISSING = MISSING
+    weight: Weight | MISSING = MISSING
+    disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
+
+
+class UpstreamAnswer(Answer):
+    id: int = Field(examples=[1])
+    name: str = Field(examples=["openai"])
+    base_url: str = Field(examples=["https://api.openai.com/v1"])
+    auth: str = Field(examples=["auto"])
+    has_api_key: bool
+    api_key_hint: str | None = Field(description="The last four characters of the secret, unless it is short.", examples=["4Xq9"])
+    is_local: bool
+    stream_usage: str = Field(examples=["inject"])
+    models: list[str] | dict[str, str] = Field(examples=[["*"], {"gpt-4o": "gpt-4o-2024-11-20"}])
+    priority: int = Field(examples=[0])
+    weight: int = Field(examples=[1])
+    disabled: bool
+    disabled_at: Moment | None
+    created_at: Moment
+
+
+class UpstreamPage(Answer):
+    data: list[UpstreamAnswer]
+    next_cursor: str | None
+
+
+class Probe(Request):
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        description="As clients call it; by default the first that the upstream serves by name.",
+        examples=["gpt-4o-mini"],
+    )
+
+
+class ProbeAnswer(Answer):
+    ok: bool
+    model: str = Field(description="As the upstream was asked for it.", examples=["gpt-4o-mini"])
+    status: int | None = Field(description="The HTTP status; null where there was no answer.", examples=[200])
+    latency_ms: int = Field(examples=[412])
+    usage: dict[str, Any] | None = Field(description="As the upstream reports it.", examples=[{"prompt_tokens": 9, "completion_tokens": 3}])
+    error: str | None = Field(examples=[None])
+
+
+@router.post("", status_code=201, summary="Create an upstream with its routes", responses=documented(409))
+async def create(services: ServicesOf, body: NewUpstream) -> UpstreamAnswer:
+    """Models named without `*` get a row in `model`; a wildcard serves whatever has a price."""
+    async with services.changing_catalog() as session:
+        upstream = await create_upstream(session, vault=services.vault, **body.model_dump())
+    return UpstreamAnswer.model_validate(upstream)
+
+
+@router.get("", summary="List upstreams")
+async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> UpstreamPage:
+    """By id, ascending; disabled ones too."""
+    async with services.database.reading() as session:
+        page = await list_upstreams(session, limit=limit, cursor=cursor)
+    return UpstreamPage(data=[UpstreamAnswer.model_validate(upstream) for upstream in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/{upstream_id}", summary="Show an upstream", responses=documented(404))
+async def show(services: ServicesOf, upstream_id: NumericId) -> UpstreamAnswer:
+    async with services.database.reading() as session:
+        return UpstreamAnswer.model_validate(await get_upstream(session, upstream_id=upstream_id))
+
+
+@router.patch("/{upstream_id}", summary="Change an upstream", responses=documented(404, 409))
+async def change(services: ServicesOf, upstream_id: NumericId, body: UpstreamChanges) -> UpstreamAnswer:
+    """`"disabled": false` brings a deleted upstream back, with its routes and its secret."""
+    async with services.changing_catalog() as session:
+        upstream = await update_upstream(session, vault=services.vault, upstream_id=upstream_id, changes=body.model_dump())
+    return UpstreamAnswer.model_validate(upstream)
+
+
+@router.delete("/{upstream_id}", summary="Disable an upstream", responses=documented(404))
+async def disable(services: ServicesOf, upstream_id: NumericId) -> UpstreamAnswer:
+    """It serves no new calls; calls in flight end as they do. The row stays, since logs refer to it, and its name stays taken."""
+    async with services.changing_catalog() as session:
+        upstream = await update_upstream(session, vault=services.vault, upstream_id=upstream_id, changes={"disabled": True})
+    return UpstreamAnswer.model_validate(upstream)
+
+
+@router.post("/{upstream_id}/test", summary="Make a small real call to an upstream", responses=documented(404, 502))
+async def probe(services: ServicesOf, upstream_id: NumericId, body: Probe | None = None) -> ProbeAnswer:
+    """A chat call of at most 16 output tokens, 30 seconds at most; billed by the upstream, to nobody here. What went wrong is in
+    `error`, and the status of this answer is 200 all the same. 502: the stored secret can't be read."""
+    model = body.model if body else None
+    return ProbeAnswer.model_validate(await probe_upstream(services.database, vault=services.vault, upstream_id=upstream_id, model=model))

@@ -1,0 +1,65 @@
+"""Types of fields that requests and answers share: money, moments, names, paging."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+LARGEST_INTEGER = 2**31 - 1
+LARGEST_MONEY = 1_000_000_000
+MOST_DECIMALS = 10
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a decimal string or a number")
+    return value
+
+
+def _storable(amount: Decimal) -> Decimal:
+    if abs(amount) > LARGEST_MONEY:
+        raise ValueError(f"must be from -{LARGEST_MONEY} to {LARGEST_MONEY}")
+    if amount != round(amount, MOST_DECIMALS):
+        raise ValueError(f"must have at most {MOST_DECIMALS} decimals")
+    return amount
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """A moment without a zone is UTC. The bounds leave room for conversion into any zone."""
+    if not datetime(1970, 1, 2) <= moment.replace(tzinfo=None) <= datetime(9999, 12, 30):
+        raise ValueError("must lie between the years 1970 and 9999")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str)]
+"""Answered as a decimal string, never as a float."""
+MoneyIn = Annotated[Decimal, BeforeValidator(_no_boolean, json_schema_input_type=str | float), AfterValidator(_storable)]
+"""A decimal string; a JSON number is taken too."""
+MomentIn = Annotated[datetime, AfterValidator(_in_utc)]
+Moment = AwareDatetime
+Rate = Annotated[str | int | float, BeforeValidator(_no_boolean)]
+Text = Annotated[str, Field(max_length=255), AfterValidator(_no_nul)]
+
+UserId = Annotated[str, Path(min_length=1, max_length=50, description="The user's id.", examples=["alice"]), AfterValidator(_no_nul)]
+NumericId = Annotated[int, Path(ge=1, le=LARGEST_INTEGER, examples=[1])]
+ModelName = Annotated[str, Path(min_length=1, max_length=255, description="May hold slashes and colons.", examples=["openai/gpt-oss-120b"])]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows on a page.")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before. None: the first page.")]
+
+
+class Request(BaseModel):
+    """Unknown fields are refused, so that a misspelt one isn't silently ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)

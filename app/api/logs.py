@@ -1,0 +1,111 @@
+"""`/logs`: every call's row, for operators; and for the holder of a platform key, their own."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from app.api.dependencies import ServicesOf, VisibilityOf
+from app.api.fields import LARGEST_INTEGER, Answer, Moment, MomentIn, Money, MoneyIn, Request, Text
+from app.api.problems import documented
+from app.reports.calls import CallFilters, get_call, list_calls
+
+router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 503))
+
+Number = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+
+
+class CallQuery(Request):
+    """All that is given must fit. A parameter that isn't known is refused."""
+
+    user_id: Text | None = None
+    api_key_id: Number | None = None
+    model_name: Text | None = Field(default=None, description="As the client called it.")
+    model_id: Number | None = None
+    is_local: bool | None = None
+    status: Literal["success", "failed"] | None = None
+    request_id: UUID | None = Field(default=None, description="The call's `X-Request-ID`.")
+    request_ip: Text | None = None
+    api: Text | None = Field(default=None, description="As in `chat.completions`.")
+    upstream_id: Number | None = None
+    usage_source: Literal["provider", "estimated", "none"] | None = None
+    end_reason: Text | None = None
+    end_user: Text | None = None
+    created_from: MomentIn | None = Field(default=None, description="Inclusive. ISO 8601; without a zone it is UTC. Write `+` as `%2B`.")
+    created_to: MomentIn | None = Field(default=None, description="Exclusive.")
+    min_bill: MoneyIn | None = Field(default=None, description="Rows whose bill is at least this.")
+    limit: int = Field(default=100, ge=1, le=500, description="Rows on a page.")
+    cursor: str | None = Field(default=None, max_length=1000, description="`next_cursor` of the page before.")
+
+    def filters(self) -> CallFilters:
+        return CallFilters(**self.model_dump(exclude={"limit", "cursor"}))
+
+
+class CallRow(Answer):
+    """The columns of `api_call_log`."""
+
+    id: int = Field(examples=[4711])
+    user_id: str = Field(examples=["alice"])
+    api_key_id: int | None = Field(examples=[1])
+    model_id: int | None = Field(description="null: served by a wildcard.", examples=[7])
+    model_name: str = Field(examples=["gpt-4o-mini"])
+    is_local: bool
+    input_tokens: int = Field(description="The whole input, cached parts included.", examples=[1200])
+    output_tokens: int = Field(description="The whole output, reasoning included.", examples=[80])
+    bill: Money = Field(description="Four decimals, cut so that a user's bills add up to the exact charges.", examples=["0.0002"])
+    status: str = Field(examples=["success"])
+    error_message: str | None
+    request_ip: str | None = Field(examples=["203.0.113.7"])
+    created_at: Moment = Field(description="In UTC.", examples=["2030-01-01T12:00:00.123456Z"])
+    request_id: UUID | None = Field(description="null: a row that the platform wrote itself.")
+    charge: Money | None = Field(description="The exact cost.", examples=["0.0002280000"])
+    write_off: Money | None = Field(description="What it cost beyond what could be charged.", examples=["0.0000000000"])
+    cache_read_tokens: int | None = Field(examples=[1024])
+    cache_write_tokens: int | None = Field(examples=[0])
+    reasoning_tokens: int | None = Field(examples=[0])
+    usage_source: str | None = Field(description="Where the counts come from: `provider`, `estimated` or `none`.", examples=["provider"])
+    api: str | None = Field(examples=["chat.completions"])
+    is_stream: bool | None
+    upstream_id: int | None = Field(examples=[1])
+    upstream_model: str | None = Field(examples=["gpt-4o-mini-2024-07-18"])
+    http_status: int | None = Field(examples=[200])
+    latency_ms: int | None = Field(examples=[640])
+    first_token_ms: int | None = Field(examples=[210])
+    end_reason: str | None = Field(examples=["completed"])
+    end_user: str | None
+    max_tokens_applied: int | None = Field(description="The output limit that was set so that the call fits the credit.")
+    flags: list[str] | None
+    tags: dict[str, Any] | None
+
+
+class CallDetail(CallRow):
+    price: dict[str, Any] | None = Field(description="The price that applied.")
+    line_items: list[dict[str, Any]] | None = Field(description="How the charge adds up.")
+    attempts: list[dict[str, Any]] | None = Field(description="The upstreams that were tried.")
+
+
+class CallPage(Answer):
+    data: list[CallRow]
+    next_cursor: str | None
+
+
+@router.get("", summary="List calls")
+async def list_all(services: ServicesOf, visibility: VisibilityOf, query: Annotated[CallQuery, Query()]) -> CallPage:
+    """Newest first. With a platform key: that key's own calls; its whole user's, where the key has `scope` `account`."""
+    zone = services.settings.log_time_zone
+    async with services.database.reading() as session:
+        page = await list_calls(session, visibility=visibility, filters=query.filters(), zone=zone, limit=query.limit, cursor=query.cursor)
+    return CallPage(data=[CallRow.model_validate(row) for row in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/{call_id}", summary="Show one call in full", responses=documented(404))
+async def show(
+    services: ServicesOf,
+    visibility: VisibilityOf,
+    call_id: Annotated[str, Path(max_length=100, description="The row's `id` or its `request_id`.", examples=["4711"])],
+) -> CallDetail:
+    """With the price that applied, the line items and the upstreams that were tried."""
+    async with services.database.reading() as session:
+        call = await get_call(session, visibility=visibility, call_id=call_id, zone=services.settings.log_time_zone)
+    return CallDetail.model_validate(call)

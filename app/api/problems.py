@@ -1,0 +1,121 @@
+"""Errors on their way out: RFC 9457 problem details, and OpenAI's envelope for paths under `/v1`.
+
+Values that were sent are never repeated in what is said about them: they may be secrets.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from uuid_utils.compat import uuid7
+
+from app.errors import BodyTooLarge, InvalidRequest, NotFound, ProxyError, UnacceptableValue
+from app.gateway.protocols.openai import error_body
+
+PROBLEM = "application/problem+json"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class FieldError(BaseModel):
+    field: str = Field(description="Where it is, as in `body.rates`.", examples=["body.amount"])
+    message: str = Field(examples=["Input should be a valid decimal"])
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Conflict"])
+    status: int = Field(examples=[409])
+    detail: str = Field(description="For people: what is wrong and what to do.", examples=["There is a user 'alice' already."])
+    code: str = Field(description="For programs.", examples=["user_exists"])
+    errors: list[FieldError] | None = Field(default=None, description="The fields at fault, where the request is malformed.")
+
+
+class MethodNotAllowed(ProxyError):
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    default_code = "method_not_allowed"
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(ProxyError, _on_proxy_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route: what it answers beyond success."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema["properties"]["errors"]["anyOf"][0]["items"] = schema.pop("$defs")["FieldError"]
+    return {status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": schema}}} for status in statuses}
+
+
+async def _on_proxy_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProxyError)
+    return _answer(request, error)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [FieldError(field=".".join(str(part) for part in fault["loc"]), message=_said(fault)) for fault in error.errors()]
+    if any(fault["type"] == "json_invalid" for fault in error.errors()):
+        return _answer(request, InvalidRequest("The body is not valid JSON. Correct it and send it again.", code="invalid_json"), faults)
+    said = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
+    return _answer(request, UnacceptableValue(f"The request can't be taken as it is. {said}.", code="invalid_request"), faults)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    asked = f"{request.method} {request.url.path}"
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return _answer(request, NotFound(f"There is nothing at {asked}. See /docs for what there is.", code=_unknown_code(request)))
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_methods(request))
+            return _answer(request, MethodNotAllowed(f"{asked} is not possible here; use {allowed}.", headers={"Allow": allowed}))
+        case HTTPStatus.BAD_REQUEST:
+            return _answer(request, InvalidRequest("The body can't be read. Send valid JSON in UTF-8.", code="invalid_json"))
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return _answer(request, BodyTooLarge("The body is larger than what is taken here. Send less."))
+        case status:
+            return _answer(request, InvalidRequest(error.detail, code="http_error", headers=dict(error.headers or {})), status=status)
+
+
+async def _on_defect(request: Request, _: Exception) -> Response:
+    return _answer(request, ProxyError("Something went wrong here. The operator finds the cause in the log."))
+
+
+def _answer(request: Request, error: ProxyError, faults: list[FieldError] | None = None, *, status: int | None = None) -> Response:
+    status = status or error.status
+    if _is_openai(request):
+        headers = {**error.headers, "X-Request-ID": str(uuid7())}
+        return Response(error_body(error), status, headers=headers, media_type="application/json")
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=str(error), code=error.code, errors=faults)
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers=error.headers, media_type=PROBLEM)
+
+
+def _said(fault: Mapping[str, Any]) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "is not known here; check its spelling or leave it out"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+def _methods(request: Request) -> list[str]:
+    """All methods of the path: Starlette itself names those of the first route that fits."""
+    asked = {method: {**request.scope, "method": method} for method in METHODS}
+    return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)]
+
+
+def _unknown_code(request: Request) -> str:
+    return "unknown_url" if _is_openai(request) else "not_found"
+
+
+def _is_openai(request: Request) -> bool:
+    return request.url.path == "/v1" or request.url.path.startswith("/v1/")

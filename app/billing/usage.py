@@ -1,0 +1,47 @@
+"""What a call used, as disjoint parts that a price can be put on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LARGEST_COUNT = 2_147_483_647
+"""The largest count that a row's INTEGER column holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts as the provider reported them, or as they were estimated.
+
+    `input_tokens` is the whole input: uncached, cache read, cache write, audio. `output_tokens` the whole output:
+    reasoning and audio included. `extra` holds counts of other meters that are not tokens, such as `web_search`.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    extra: Mapping[str, int] = field(default_factory=dict)
+
+    def meters(self) -> dict[str, int]:
+        """Meter -> quantity, disjoint: no token is in two meters, whatever the provider reported.
+
+        A part is cut at what is left of its whole, so that a part reported larger than the whole is billed once.
+        """
+        read = min(self.cache_read_tokens, self.input_tokens)
+        write = min(self.cache_write_tokens, self.input_tokens - read)
+        audio_in = min(self.audio_input_tokens, self.input_tokens - read - write)
+        reasoning = min(self.reasoning_tokens, self.output_tokens)
+        audio_out = min(self.audio_output_tokens, self.output_tokens - reasoning)
+        quantities = {
+            "input": self.input_tokens - read - write - audio_in,
+            "cache_read": read,
+            "cache_write": write,
+            "audio_input": audio_in,
+            "output": self.output_tokens - reasoning - audio_out,
+            "reasoning": reasoning,
+            "audio_output": audio_out,
+            **self.extra,
+        }
+        return {meter: quantity for meter, quantity in quantities.items() if quantity}

@@ -1,0 +1,124 @@
+"""Who calls: the owner of a platform key and what the key may do.
+
+A key's answer is kept for `REMEMBERED` seconds. That can't let a revoked key through: the reserve step looks again at
+each call, under lock. An unknown key is asked for every time, so that a key inserted by the platform works at once.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from sqlalchemy import Row, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import Database
+from app.errors import Unauthenticated
+from app.ledger.accounts import ensure_account
+from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey
+
+REMEMBERED = 5.0
+MOST_REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`models`: names, and prefixes that end in `*`; None allows all. `allowed_ips` None allows all. `is_disabled`: the user is."""
+
+    user_id: str
+    key_id: int
+    scope: str
+    models: tuple[str, ...] | None
+    allowed_ips: tuple[IPv4Network | IPv6Network, ...] | None
+    is_disabled: bool
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or any(
+            model.startswith(allowed[:-1]) if allowed.endswith("*") else model == allowed for allowed in self.models
+        )
+
+    def may_come_from(self, address: str | None) -> bool:
+        if self.allowed_ips is None:
+            return True
+        try:
+            parsed = ip_address(address or "")
+        except ValueError:
+            return False
+        return any(parsed in network for network in self.allowed_ips)
+
+
+class Callers:
+    def __init__(self, database: Database, *, default_credit: Decimal) -> None:
+        self._database = database
+        self._default_credit = default_credit
+        self._asking: dict[bytes, asyncio.Lock] = {}
+        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+
+    async def find(self, token: str) -> Caller:
+        """Raises `Unauthenticated` for a key that is unknown, disabled or expired."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(digest)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        async with self._asking.setdefault(digest, asyncio.Lock()):
+            return await self._ask(digest)
+
+    async def _ask(self, digest: bytes) -> Caller:
+        """Many calls may come with one key at once: the first asks the database, and the others find its answer."""
+        try:
+            known = self._known.get(digest)
+            if known is not None and known[0] > time.monotonic():
+                return known[1]
+            async with self._database.transaction() as session:
+                caller = await self._look_up(session, digest.hex())
+        finally:
+            self._asking.pop(digest, None)
+        self._known[digest] = (time.monotonic() + REMEMBERED, caller)
+        self._known.move_to_end(digest)
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return caller
+
+    def forget(self) -> None:
+        """Asks the database for every key anew. For the process that has just changed one."""
+        self._known.clear()
+
+    async def _look_up(self, session: AsyncSession, key_hash: str) -> Caller:
+        query = (
+            select(PlatformApiKey.id, PlatformApiKey.user_id, KeyPolicy, Account.disabled_at, Account.user_id, KeyMeter.key_id)
+            .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
+            .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
+            .outerjoin(Account, Account.user_id == PlatformApiKey.user_id)
+            .where(PlatformApiKey.key_hash == key_hash)
+        )
+        row = (await session.execute(query)).one_or_none()
+        if row is None or row[1] is None:
+            raise Unauthenticated("Incorrect API key provided. Check the key that your client sends, or ask your operator for a new one.")
+        return await self._admitted(session, row)
+
+    async def _admitted(self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int]) -> Caller:
+        key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id = row
+        assert user_id is not None
+        if policy is not None and policy.disabled_at is not None:
+            raise Unauthenticated("This API key has been disabled. Ask your operator for a new one.", code="api_key_disabled")
+        if policy is not None and policy.expires_at is not None and policy.expires_at <= datetime.now(UTC):
+            raise Unauthenticated("This API key has expired. Ask your operator for a new one.", code="api_key_expired")
+        if account_user_id is None:
+            await ensure_account(session, user_id, self._default_credit)
+        if meter_key_id is None:
+            await session.execute(insert(KeyMeter).values(key_id=key_id).on_conflict_do_nothing())
+        if policy is None:
+            return Caller(user_id, key_id, "key", None, None, user_disabled_at is not None)
+        return Caller(
+            user_id,
+            key_id,
+            policy.scope,
+            None if policy.models is None else tuple(policy.models),
+            None if policy.allowed_ips is None else tuple(ip_network(allowed, strict=False) for allowed in policy.allowed_ips),
+            user_disabled_at is not None,
+        )

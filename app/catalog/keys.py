@@ -1,0 +1,164 @@
+"""Platform keys: their secret, shown once and stored as a hash, what they may do, and what they have used.
+
+A key that the platform made has no policy and no meter until it is first used or changed; it is shown without limits.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalog import checks
+from app.catalog.violations import explained
+from app.errors import NotFound
+from app.models import KeyMeter, KeyPolicy, PlatformApiKey, User
+from app.paging import Page, cut, decode
+
+LISTING = "keys"
+PREFIX_LENGTH = 10
+_TAKEN = "Another key has this name or secret."
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`models` and `allowed_ips` None: all. Limits None: none of the key's own."""
+
+    id: int
+    user_id: str | None
+    name: str | None
+    key_prefix: str | None
+    scope: str
+    models: list[str] | None
+    allowed_ips: list[str] | None
+    expires_at: datetime | None
+    spend_limit: Decimal | None
+    rpm: int | None
+    tpm: int | None
+    max_concurrency: int | None
+    spent: Decimal
+    held: Decimal
+    in_flight: int
+    disabled: bool
+    disabled_at: datetime | None
+    created_at: datetime | None
+
+    @classmethod
+    def of(cls, key: PlatformApiKey, policy: KeyPolicy | None, meter: KeyMeter | None) -> Self:
+        return cls(
+            id=key.id,
+            user_id=key.user_id,
+            name=key.name,
+            key_prefix=key.key_prefix,
+            scope=policy.scope if policy else "key",
+            models=policy.models if policy else None,
+            allowed_ips=policy.allowed_ips if policy else None,
+            expires_at=policy.expires_at if policy else None,
+            spend_limit=policy.spend_limit if policy else None,
+            rpm=policy.rpm if policy else None,
+            tpm=policy.tpm if policy else None,
+            max_concurrency=policy.max_concurrency if policy else None,
+            spent=meter.spent if meter else Decimal(0),
+            held=meter.held if meter else Decimal(0),
+            in_flight=meter.in_flight if meter else 0,
+            disabled=policy is not None and policy.disabled_at is not None,
+            disabled_at=policy.disabled_at if policy else None,
+            created_at=policy.created_at if policy else None,
+        )
+
+
+async def create_key(session: AsyncSession, *, user_id: str, name: str | None, policy: Mapping[str, Any]) -> tuple[Key, str]:
+    """The key and its secret, which nobody can read again. `policy`: columns of `key_policy`."""
+    if not (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
+        raise NotFound(f"There is no user {user_id!r}: create the user first.", code="user_not_found")
+    secret, stored = _new_secret()
+    values = {"user_id": user_id, **stored, **({} if name is None else {"name": _checked_name(name)})}
+    with explained(table="platform_api_key", taken=_TAKEN):
+        key_id = (await session.execute(insert(PlatformApiKey).values(values).returning(PlatformApiKey.id))).scalar_one()
+    await session.execute(insert(KeyPolicy).values(key_id=key_id, **_checked_policy(policy)))
+    await session.execute(insert(KeyMeter).values(key_id=key_id))
+    return await get_key(session, key_id=key_id), secret
+
+
+async def get_key(session: AsyncSession, *, key_id: int) -> Key:
+    query = _keys().where(PlatformApiKey.id == key_id)
+    row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no key {key_id}.", code="key_not_found")
+    return Key.of(row[0], row[1], row[2])
+
+
+async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None) -> Page[Key]:
+    """Newest first."""
+    query = _keys().order_by(PlatformApiKey.id.desc()).limit(limit + 1)
+    if user_id is not None:
+        query = query.where(PlatformApiKey.user_id == user_id)
+    if (before := decode(LISTING, cursor, int)) is not None:
+        query = query.where(PlatformApiKey.id < before)
+    keys = [Key.of(key, policy, meter) for key, policy, meter in await session.execute(query)]
+    return cut(keys, limit=limit, listing=LISTING, key=lambda key: key.id)
+
+
+async def update_key(session: AsyncSession, *, key_id: int, changes: Mapping[str, Any]) -> Key:
+    """`changes`: `name`, `disabled` and columns of `key_policy`; what is absent stays, None lifts a limit."""
+    await get_key(session, key_id=key_id)
+    if "name" in changes:
+        name = None if changes["name"] is None else _checked_name(changes["name"])
+        with explained(table="platform_api_key", taken=_TAKEN):
+            await session.execute(update(PlatformApiKey).where(PlatformApiKey.id == key_id).values(name=name))
+    policy: dict[str, Any] = _checked_policy({column: value for column, value in changes.items() if column not in ("name", "disabled")})
+    if "disabled" in changes:
+        policy["disabled_at"] = func.coalesce(KeyPolicy.disabled_at, func.now()) if changes["disabled"] else None
+    if policy:
+        await session.execute(insert(KeyPolicy).values(key_id=key_id).on_conflict_do_nothing())
+        await session.execute(update(KeyPolicy).where(KeyPolicy.key_id == key_id).values(policy))
+    return await get_key(session, key_id=key_id)
+
+
+async def rotate_key(session: AsyncSession, *, key_id: int) -> tuple[Key, str]:
+    """A new secret in place of the old one, which stops working when this commits."""
+    await get_key(session, key_id=key_id)
+    secret, stored = _new_secret()
+    await session.execute(update(PlatformApiKey).where(PlatformApiKey.id == key_id).values(stored))
+    return await get_key(session, key_id=key_id), secret
+
+
+def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter]:
+    return (
+        select(PlatformApiKey, KeyPolicy, KeyMeter)
+        .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
+        .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
+    )
+
+
+def _new_secret() -> tuple[str, dict[str, str]]:
+    secret = "sk-" + secrets.token_urlsafe(32)
+    return secret, {"key_hash": hashlib.sha256(secret.encode()).hexdigest(), "key_prefix": secret[:PREFIX_LENGTH]}
+
+
+def _checked_name(name: str) -> str:
+    return checks.text("name", name, longest=255)
+
+
+def _checked_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: None if value is None else _checked(column, value) for column, value in policy.items()}
+
+
+def _checked(column: str, value: Any) -> Any:
+    match column:
+        case "models":
+            return checks.patterns(column, value)
+        case "allowed_ips":
+            return checks.networks(column, value)
+        case "spend_limit":
+            return checks.money(column, value, decimals=10)
+        case "rpm" | "tpm" | "max_concurrency":
+            return checks.count(column, value)
+        case _:
+            return value

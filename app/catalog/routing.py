@@ -1,0 +1,188 @@
+"""What operators defined, as the data plane reads it: routes, models and prices, in memory.
+
+The whole catalog is one immutable `Snapshot`, replaced at once when the database's `catalog_version` has moved, whoever
+moved it. A process sees its own changes at once (`refresh`) and those of others within `POLL` seconds. While the
+database is away the last snapshot stays.
+"""
+
+import asyncio
+import bisect
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+
+import structlog
+from sqlalchemy import func, select
+
+from app.billing.price import Price
+from app.catalog.vault import Vault
+from app.database import Database
+from app.errors import ProxyError
+from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream
+
+log = structlog.get_logger(__name__)
+
+POLL = 1.0
+"""Seconds between two looks at the catalog's version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An upstream as a call needs it. `secret` never leaves the process but in the upstream's own header."""
+
+    id: int
+    name: str
+    base_url: str
+    auth: str
+    is_local: bool
+    stream_usage: str
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`upstream_model` None: the model's name goes on as it came. `model_id` None: a wildcard."""
+
+    target: Target
+    pattern: str
+    model_id: int | None
+    upstream_model: str | None
+    priority: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatedPrice:
+    effective_from: datetime
+    price: Price
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`clock_ahead`: how far the database's clock, which dates prices, is ahead of this machine's."""
+
+    version: int
+    named: dict[str, tuple[Route, ...]]
+    wildcards: tuple[tuple[str, tuple[Route, ...]], ...]
+    limits: dict[str, ModelLimits]
+    prices: dict[str, tuple[DatedPrice, ...]]
+    clock_ahead: timedelta = timedelta(0)
+
+    def routes(self, model: str) -> tuple[Route, ...]:
+        """The routes of the model's own name, else those of the longest wildcard that fits; by priority."""
+        if named := self.named.get(model):
+            return named
+        return next((routes for prefix, routes in self.wildcards if model.startswith(prefix)), ())
+
+    def price(self, model: str, *, at: datetime | None = None) -> Price | None:
+        dated = self.prices.get(model, ())
+        place = bisect.bisect_right(dated, at or datetime.now(UTC) + self.clock_ahead, key=attrgetter("effective_from"))
+        return dated[place - 1].price if place else None
+
+    def model_names(self) -> list[str]:
+        """Every name that can be called: those of routes, and the priced ones that a wildcard serves."""
+        return sorted({*self.named, *(name for name in self.prices if self.routes(name))})
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    version: int
+    clock_ahead: timedelta
+    upstreams: Sequence[Upstream]
+    routes: Sequence[ModelRoute]
+    models: Sequence[Model]
+    prices: Sequence[ModelPrice]
+
+
+_EMPTY = Snapshot(-1, {}, (), {}, {})
+
+
+class Catalog:
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+        self.snapshot = _EMPTY
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Reads the catalog anew where its version has moved."""
+        async with self._reading:
+            rows = await self._changed()
+            if rows is not None:
+                self.snapshot = self._assemble(rows)
+
+    async def _changed(self) -> _Rows | None:
+        async with self._database.reading() as session:
+            version, now = (await session.execute(select(CatalogVersion.version, func.clock_timestamp()))).one()
+            if version == self.snapshot.version:
+                return None
+            return _Rows(
+                version=version,
+                clock_ahead=now - datetime.now(UTC),
+                upstreams=(await session.scalars(select(Upstream).where(Upstream.disabled_at.is_(None)))).all(),
+                routes=(await session.scalars(select(ModelRoute))).all(),
+                models=(await session.scalars(select(Model))).all(),
+                prices=(await session.scalars(select(ModelPrice).order_by(ModelPrice.effective_from))).all(),
+            )
+
+    def _assemble(self, rows: _Rows) -> Snapshot:
+        targets = {upstream.id: target for upstream in rows.upstreams if (target := self._target(upstream))}
+        named, wildcards = _group(rows.routes, targets)
+        return Snapshot(rows.version, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
+
+    async def watch(self) -> None:
+        """Follows the changes of others until cancelled."""
+        while True:
+            await asyncio.sleep(POLL)
+            try:
+                await self.refresh()
+            except Exception as error:
+                log.warning("the catalog stays as it was", error=str(error))
+
+    def _target(self, upstream: Upstream) -> Target | None:
+        try:
+            secret = self._vault.decrypt(upstream.secret) if upstream.secret else None
+        except ProxyError as unreadable:
+            log.error("upstream is left out", upstream=upstream.name, reason=str(unreadable))
+            return None
+        return Target(upstream.id, upstream.name, upstream.base_url, upstream.auth, upstream.is_local, upstream.stream_usage, secret)
+
+
+def _group(
+    rows: Sequence[ModelRoute], targets: dict[int, Target]
+) -> tuple[dict[str, tuple[Route, ...]], tuple[tuple[str, tuple[Route, ...]], ...]]:
+    by_pattern: defaultdict[str, list[Route]] = defaultdict(list)
+    for row in rows:
+        if target := targets.get(row.upstream_id):
+            by_pattern[row.pattern].append(Route(target, row.pattern, row.model_id, row.upstream_model, row.priority, row.weight))
+    named = {pattern: _by_priority(routes) for pattern, routes in by_pattern.items() if not pattern.endswith("*")}
+    wildcards = [(pattern[:-1], _by_priority(routes)) for pattern, routes in by_pattern.items() if pattern.endswith("*")]
+    return named, tuple(sorted(wildcards, key=lambda wildcard: -len(wildcard[0])))
+
+
+def _by_priority(routes: list[Route]) -> tuple[Route, ...]:
+    return tuple(sorted(routes, key=lambda route: (route.priority, route.target.id)))
+
+
+def _limits(models: Sequence[Model]) -> dict[str, ModelLimits]:
+    return {model.name: ModelLimits(model.context_tokens, model.max_output_tokens) for model in models}
+
+
+def _price_lists(rows: Sequence[ModelPrice]) -> dict[str, tuple[DatedPrice, ...]]:
+    lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
+    for row in rows:
+        try:
+            price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers)
+        except ValueError as invalid:
+            log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
+            continue
+        lists[row.model_name].append(DatedPrice(row.effective_from, price))
+    return {name: tuple(dated) for name, dated in lists.items()}

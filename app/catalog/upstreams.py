@@ -1,0 +1,185 @@
+"""Upstreams and their routes. The secret goes in, and only its last four characters come out.
+
+DELETE disables: the upstream serves nothing from then on, while logs keep its name and PATCH can bring it back. Its name
+stays taken, and its secret stays stored, until PATCH changes them.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalog import checks
+from app.catalog.addresses import parse_base_url
+from app.catalog.model_routes import Models, parse_models, replace_routes, routes_of, shown
+from app.catalog.vault import Vault
+from app.catalog.violations import explained
+from app.errors import NotFound, UnacceptableValue
+from app.models import ModelRoute, Upstream
+from app.paging import Page, cut, decode
+
+LISTING = "upstreams"
+PRIORITY, WEIGHT = 0, 1
+LARGEST_PRIORITY, LARGEST_WEIGHT = 1000, 1000
+LONGEST_SECRET = 4096
+HINT_LENGTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRoutes:
+    """`models`: a list where every name goes on as it came, else `{name: the upstream's own}`."""
+
+    id: int
+    name: str
+    base_url: str
+    auth: str
+    has_api_key: bool
+    api_key_hint: str | None
+    is_local: bool
+    stream_usage: str
+    models: list[str] | dict[str, str]
+    priority: int
+    weight: int
+    disabled: bool
+    disabled_at: datetime | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, upstream: Upstream, routes: Sequence[ModelRoute]) -> Self:
+        return cls(
+            id=upstream.id,
+            name=upstream.name,
+            base_url=upstream.base_url,
+            auth=upstream.auth,
+            has_api_key=upstream.secret is not None,
+            api_key_hint=upstream.secret_hint,
+            is_local=upstream.is_local,
+            stream_usage=upstream.stream_usage,
+            models=shown(routes),
+            priority=routes[0].priority if routes else PRIORITY,
+            weight=routes[0].weight if routes else WEIGHT,
+            disabled=upstream.disabled_at is not None,
+            disabled_at=upstream.disabled_at,
+            created_at=upstream.created_at,
+        )
+
+
+async def create_upstream(
+    session: AsyncSession,
+    *,
+    vault: Vault,
+    name: str,
+    base_url: str,
+    models: Models,
+    priority: int = PRIORITY,
+    weight: int = WEIGHT,
+    **settings: Any,
+) -> UpstreamRoutes:
+    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`. Raises `Conflict` for a name that is taken."""
+    upstream = Upstream()
+    _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault)
+    routes = parse_models(models)
+    _check_order(priority, weight)
+    session.add(upstream)
+    with explained(table="upstream", taken=_taken(name)):
+        await session.flush()
+    await replace_routes(session, upstream_id=upstream.id, models=routes, priority=priority, weight=weight)
+    return await get_upstream(session, upstream_id=upstream.id)
+
+
+async def get_upstream(session: AsyncSession, *, upstream_id: int) -> UpstreamRoutes:
+    upstream = await find_upstream(session, upstream_id=upstream_id)
+    return UpstreamRoutes.of(upstream, await routes_of(session, upstream_ids=[upstream_id]))
+
+
+async def list_upstreams(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[UpstreamRoutes]:
+    """By id, ascending; disabled ones too."""
+    query = select(Upstream).order_by(Upstream.id).limit(limit + 1)
+    if (after := decode(LISTING, cursor, int)) is not None:
+        query = query.where(Upstream.id > after)
+    upstreams = (await session.scalars(query)).all()
+    routes = defaultdict(list)
+    for route in await routes_of(session, upstream_ids=[upstream.id for upstream in upstreams]):
+        routes[route.upstream_id].append(route)
+    return cut(
+        [UpstreamRoutes.of(upstream, routes[upstream.id]) for upstream in upstreams],
+        limit=limit,
+        listing=LISTING,
+        key=lambda upstream: upstream.id,
+    )
+
+
+async def update_upstream(session: AsyncSession, *, vault: Vault, upstream_id: int, changes: Mapping[str, Any]) -> UpstreamRoutes:
+    """What is absent stays. `api_key` None forgets the secret; `models` replaces all of them."""
+    upstream = await find_upstream(session, upstream_id=upstream_id, lock=True)
+    _apply(upstream, changes, vault=vault)
+    with explained(table="upstream", taken=_taken(upstream.name)):
+        await session.flush()
+    if changes.keys() & {"models", "priority", "weight"}:
+        await _change_routes(session, upstream_id=upstream_id, changes=changes)
+    return await get_upstream(session, upstream_id=upstream_id)
+
+
+async def find_upstream(session: AsyncSession, *, upstream_id: int, lock: bool = False) -> Upstream:
+    query = select(Upstream).where(Upstream.id == upstream_id)
+    if lock:
+        query = query.with_for_update(key_share=True)
+    upstream = (await session.scalars(query)).one_or_none()
+    if upstream is None:
+        raise NotFound(f"There is no upstream {upstream_id}.", code="upstream_not_found")
+    return upstream
+
+
+async def _change_routes(session: AsyncSession, *, upstream_id: int, changes: Mapping[str, Any]) -> None:
+    current = await routes_of(session, upstream_ids=[upstream_id])
+    models = parse_models(changes["models"]) if "models" in changes else {route.pattern: route.upstream_model for route in current}
+    priority = changes.get("priority", current[0].priority if current else PRIORITY)
+    weight = changes.get("weight", current[0].weight if current else WEIGHT)
+    _check_order(priority, weight)
+    if models:
+        await replace_routes(session, upstream_id=upstream_id, models=models, priority=priority, weight=weight)
+
+
+def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault) -> None:
+    if "name" in values:
+        upstream.name = checks.text("name", values["name"], longest=100)
+    if "base_url" in values:
+        try:
+            upstream.base_url = parse_base_url(values["base_url"])
+        except ValueError as invalid:
+            raise UnacceptableValue(f"base_url: {invalid}") from None
+    if "api_key" in values:
+        _set_secret(upstream, values["api_key"], vault=vault)
+    for plain in ("auth", "is_local", "stream_usage"):
+        if plain in values:
+            setattr(upstream, plain, values[plain])
+    if values.get("disabled") is False:
+        upstream.disabled_at = None
+    elif values.get("disabled") and upstream.disabled_at is None:
+        upstream.disabled_at = func.now()
+
+
+def _set_secret(upstream: Upstream, secret: str | None, *, vault: Vault) -> None:
+    if secret is None:
+        upstream.secret, upstream.secret_hint = None, None
+        return
+    if not 1 <= len(secret) <= LONGEST_SECRET or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise UnacceptableValue(f"api_key: must have 1 to {LONGEST_SECRET} ASCII characters, without space or line breaks at its ends")
+    upstream.secret = vault.encrypt(secret)
+    # four characters of a short secret would give much of it away
+    upstream.secret_hint = secret[-HINT_LENGTH:] if len(secret) >= 4 * HINT_LENGTH else None
+
+
+def _check_order(priority: int, weight: int) -> None:
+    if not 0 <= priority <= LARGEST_PRIORITY:
+        raise UnacceptableValue(f"priority: must be from 0 (tried first) to {LARGEST_PRIORITY}")
+    if not 1 <= weight <= LARGEST_WEIGHT:
+        raise UnacceptableValue(f"weight: must be from 1 to {LARGEST_WEIGHT}")
+
+
+def _taken(name: str) -> str:
+    return f"There is an upstream {name!r} already, maybe a disabled one. Change that one with PATCH, or take another name."

@@ -1,0 +1,120 @@
+"""Users, with their accounts as operators see them.
+
+A user made here gets its account at once. One that the platform made gets it with the first call, credit or change; until
+then it is shown as it will be opened, with `DEFAULT_CREDIT`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalog import checks
+from app.catalog.violations import explained
+from app.errors import Conflict, NotFound
+from app.ledger.accounts import available, ensure_account, set_credit_limit, set_disabled
+from app.models import Account, User
+from app.paging import Page, cut, decode
+
+LISTING = "users"
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccount:
+    """`account_opened_at` None: the account opens on first use, and the money is what it will open with."""
+
+    id: str
+    name: str | None
+    credit: Decimal
+    credit_limit: Decimal
+    billed: Decimal
+    spent: Decimal
+    held: Decimal
+    available: Decimal
+    written_off: Decimal
+    disabled: bool
+    disabled_at: datetime | None
+    account_opened_at: datetime | None
+
+    @classmethod
+    def of(cls, user: User, account: Account | None, *, default_credit: Decimal) -> Self:
+        if account is None:
+            none = Decimal("0.0000")
+            return cls(user.id, user.name, none + default_credit, none, none, none, none, none + default_credit, none, False, None, None)
+        return cls(
+            id=user.id,
+            name=user.name,
+            credit=account.credit,
+            credit_limit=account.credit_limit,
+            billed=account.billed,
+            spent=account.spent,
+            held=account.held,
+            available=available(account),
+            written_off=account.written_off,
+            disabled=account.disabled_at is not None,
+            disabled_at=account.disabled_at,
+            account_opened_at=account.created_at,
+        )
+
+
+async def create_user(
+    session: AsyncSession, *, user_id: str, name: str | None, credit_limit: Decimal, default_credit: Decimal
+) -> UserAccount:
+    """Raises `Conflict` where the user exists, or where the platform's own table asks for more than an id and a name."""
+    checks.text("id", user_id, longest=50)
+    values = {"id": user_id} | ({} if name is None else {"name": checks.text("name", name, longest=255)})
+    if (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
+        raise Conflict(_taken(user_id), code="user_exists")
+    with explained(table="users", taken=_taken(user_id)):
+        await session.execute(insert(User).values(values))
+    await ensure_account(session, user_id, default_credit)
+    if credit_limit:
+        await _set_credit_limit(session, user_id=user_id, credit_limit=credit_limit, default_credit=default_credit)
+    return await get_user(session, user_id=user_id, default_credit=default_credit)
+
+
+async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decimal) -> UserAccount:
+    query = select(User, Account).outerjoin(Account, Account.user_id == User.id).where(User.id == user_id)
+    row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no user {user_id!r}.", code="user_not_found")
+    return UserAccount.of(row[0], row[1], default_credit=default_credit)
+
+
+async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None) -> Page[UserAccount]:
+    """By id, ascending."""
+    query = select(User, Account).outerjoin(Account, Account.user_id == User.id).order_by(User.id).limit(limit + 1)
+    if (after := decode(LISTING, cursor, str)) is not None:
+        query = query.where(User.id > after)
+    users = [UserAccount.of(user, account, default_credit=default_credit) for user, account in await session.execute(query)]
+    return cut(users, limit=limit, listing=LISTING, key=lambda user: user.id)
+
+
+async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[str, Any], default_credit: Decimal) -> UserAccount:
+    """`changes`: `name`, `credit_limit`, `disabled`; what is absent stays."""
+    await get_user(session, user_id=user_id, default_credit=default_credit)
+    if "name" in changes:
+        name = changes["name"]
+        with explained(table="users", taken="Another user has this name."):
+            await session.execute(
+                update(User).where(User.id == user_id).values(name=None if name is None else checks.text("name", name, longest=255))
+            )
+    if "credit_limit" in changes:
+        await _set_credit_limit(session, user_id=user_id, credit_limit=changes["credit_limit"], default_credit=default_credit)
+    if "disabled" in changes:
+        await set_disabled(session, user_id=user_id, disabled=changes["disabled"], default_credit=default_credit)
+    return await get_user(session, user_id=user_id, default_credit=default_credit)
+
+
+async def _set_credit_limit(session: AsyncSession, *, user_id: str, credit_limit: Decimal, default_credit: Decimal) -> None:
+    checks.money("credit_limit", credit_limit, decimals=4)
+    await set_credit_limit(session, user_id=user_id, credit_limit=credit_limit, default_credit=default_credit)
+
+
+def _taken(user_id: str) -> str:
+    return f"There is a user {user_id!r} already. Change it with PATCH, or take another id."

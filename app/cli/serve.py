@@ -1,0 +1,186 @@
+"""`billing-proxy serve`: from nothing to a server that answers.
+
+The parent process owns the embedded PostgreSQL, migrates, and makes what a first start needs; then it serves itself, or
+watches over `WORKERS` processes that do. What they need to know they get through the environment.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+from uvicorn.supervisors import Multiprocess
+
+from app.catalog.first_start import add_providers, is_empty, make_demo, move_demo
+from app.catalog.vault import Vault
+from app.database import Database
+from app.errors import StartupError
+from app.main import DEMO_PATH, create_app
+from app.runtime.migrations import upgrade
+from app.runtime.postgres import EmbeddedPostgres
+from app.runtime.secrets_file import NAME, add_secrets, generate, read_secrets
+from app.settings import Settings
+
+DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
+DEMO_KEY = "DEMO_API_KEY"
+
+
+def serve(settings: Settings) -> None:
+    """Returns when the server has stopped. Raises `StartupError`."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _exit)
+    listener = _listen(settings)
+    with listener, database_url(settings) as url:
+        _share(_with_secrets(settings), url)
+        upgrade(url)
+        ready = Settings.load(host=settings.host, port=settings.port)
+        demo_key = asyncio.run(_first_start(ready, is_embedded=settings.database_url is None))
+        _run(ready, listener, demo_key)
+
+
+def _exit(_signal: int, _frame: object) -> None:
+    """Ends by way of the `finally` blocks, so that the database is stopped too. While it serves, uvicorn's own handler
+    stands before this one: it lets the calls end first, and then raises the signal again."""
+    sys.exit(0)
+
+
+def app_of_worker() -> FastAPI:
+    """What uvicorn calls in each serving process."""
+    return create_app(demo_secret=os.environ.get(DEMO_SECRET))
+
+
+@contextlib.contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """DATABASE_URL, or the embedded server's for as long as the block lasts."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    if settings.workers * settings.database_pool > EmbeddedPostgres.CONNECTIONS:
+        raise StartupError(f"WORKERS x DATABASE_POOL must be at most {EmbeddedPostgres.CONNECTIONS} with the embedded PostgreSQL")
+    server = EmbeddedPostgres.start(settings.data_dir)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Takes the port first, so that one that is taken is said before anything else happens."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as refused:
+        reason = refused.strerror or str(refused)
+        raise StartupError(f"can't listen on {settings.host}:{settings.port} ({reason}): set another PORT or HOST") from refused
+    listener.set_inheritable(True)
+    return listener
+
+
+def _with_secrets(settings: Settings) -> dict[str, str]:
+    """ADMIN_TOKEN and SECRET_KEY: as set, else as generated once and kept in `DATA_DIR/secrets.env`."""
+    kept = read_secrets(settings.data_dir)
+    given = {"ADMIN_TOKEN": settings.admin_token, "SECRET_KEY": settings.secret_key}
+    missing = {name: generate() for name, value in given.items() if value is None and name not in kept}
+    if missing:
+        add_secrets(settings.data_dir, missing)
+    return {name: value.get_secret_value() if value else (kept | missing)[name] for name, value in given.items()}
+
+
+def _share(secrets: dict[str, str], url: str) -> None:
+    """Workers are started anew, so that the environment is what reaches them."""
+    os.environ.update(secrets, DATABASE_URL=url)
+    os.environ[DEMO_SECRET] = hashlib.sha256(f"demo {secrets['SECRET_KEY']}".encode()).hexdigest()
+
+
+async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
+    """Makes the demo on an empty embedded database, and adds providers. Returns the demo's key, while there is a demo."""
+    assert settings.database_url is not None
+    assert settings.secret_key is not None
+    database = Database(settings.database_url, pool_size=2)
+    vault = Vault(settings.secret_key.get_secret_value())
+    base_url, secret = _demo_url(settings), os.environ[DEMO_SECRET]
+    try:
+        async with database.transaction() as session:
+            if is_embedded and await is_empty(session):
+                add_secrets(settings.data_dir, {DEMO_KEY: await make_demo(session, vault=vault, base_url=base_url, secret=secret)})
+            has_demo = await move_demo(session, vault=vault, base_url=base_url, secret=secret)
+            for name in await add_providers(session, vault=vault, currency=settings.currency):
+                Console(stderr=True).print(f"Added the upstream [bold]{name}[/], whose API key is in the environment.")
+    finally:
+        await database.close()
+    if not has_demo:
+        os.environ.pop(DEMO_SECRET)
+        return None
+    return read_secrets(settings.data_dir).get(DEMO_KEY)
+
+
+def _demo_url(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
+    return f"http://{host}:{settings.port}{DEMO_PATH}"
+
+
+def _run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:
+    config = uvicorn.Config(
+        "app.cli.serve:app_of_worker",
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.shutdown_wait),
+        log_level="warning",
+    )
+    server = _AnnouncingServer(config, settings, demo_key)
+    if settings.workers == 1:
+        server.run(sockets=[listener])
+    else:
+        _announce(settings, demo_key)
+        Multiprocess(config, sockets=[listener]).run()
+    if settings.workers == 1 and not server.started:
+        raise StartupError("the server did not start; the lines above say why")
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Says where it is once it listens."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, demo_key: str | None) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._demo_key = demo_key
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _announce(self._settings, self._demo_key)
+
+
+def _announce(settings: Settings, demo_key: str | None) -> None:
+    """The demo key is shown on a terminal alone: elsewhere it would end in somebody's logs."""
+    console = Console(soft_wrap=True, highlight=False)
+    base = _demo_url(settings).removesuffix(DEMO_PATH)
+    console.print(f"\n[bold]aigcspace billing proxy[/] is ready\n  base URL   {base}/v1\n  API docs   {base}/docs")
+    secrets_file = Path(settings.data_dir / NAME)
+    if secrets_file.exists():
+        console.print(f"  secrets    {secrets_file} (admin token" + (", demo key)" if demo_key else ")"))
+    if demo_key and sys.stdout.isatty():
+        console.print(f"  demo key   {demo_key}\n\nTry it:\n")
+        body = '{"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}'
+        console.print(
+            f"curl {base}/v1/chat/completions -H 'Authorization: Bearer {demo_key}' -H 'Content-Type: application/json' -d '{body}'\n",
+            markup=False,
+        )
+    console.print("Stop with Ctrl-C.")

@@ -1,0 +1,91 @@
+"""The declarative base, the engine and the one helper that commits.
+
+`Database.transaction()` is the only place where application code commits; `Database.autocommit()` is for the ledger's
+single statements, which are transactions in themselves. A database that can't be reached raises `Unavailable`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from app.errors import Unavailable
+
+SCHEMA = "aigcspace"
+CONNECT_TIMEOUT = 5.0
+"""Seconds to open a connection or to get one from the pool."""
+COMMAND_TIMEOUT = 15.0
+"""Seconds that a statement of the ledger or the catalog may take."""
+
+
+class Base(DeclarativeBase):
+    """Tables of the `aigcspace` schema."""
+
+
+class Database:
+    """One engine for a process."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "billing-proxy") -> None:
+        self.engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=CONNECT_TIMEOUT,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": COMMAND_TIMEOUT,
+                "server_settings": {"application_name": application_name, "jit": "off", "timezone": "UTC"},
+            },
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits when its block ends, and rolls back when the block raises."""
+        async with _reachable(), self._sessions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for queries; nothing in it is committed."""
+        async with _reachable(), self._sessions() as session:
+            yield session
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which every statement is its own transaction."""
+        async with self._autocommit.connect() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+_AWAY_STATES = ("08", "53", "57P01", "57P02", "57P03", "55000")
+"""SQLSTATEs, or their beginnings, of a server that is there but takes no work: connection, resources, shutdown, start.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error says that the database can't be reached or gave no answer, rather than that the data is wrong."""
+    if isinstance(error, (OSError, TimeoutError, PoolTimeoutError, OperationalError, InterfaceError)):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    return error.connection_invalidated or state.startswith(_AWAY_STATES)
+
+
+@asynccontextmanager
+async def _reachable() -> AsyncIterator[None]:
+    try:
+        yield
+    except (DBAPIError, OSError, PoolTimeoutError) as error:
+        if is_away(error):
+            raise Unavailable("The database can't be reached at the moment. Try again shortly.", code="database_unavailable") from error
+        raise

@@ -1,0 +1,112 @@
+"""Every error that this service answers with.
+
+    ProxyError                      a call or a request can't be served; carries its HTTP status
+    ├── UnexpectedFault      500    a fault of this service; what it was, is in the log and not in the answer
+    ├── InvalidRequest       400    the client must change what it sends
+    ├── Unauthenticated      401    no key, or one that is not accepted
+    ├── InsufficientCredit   402    the account can't cover what the call may cost
+    ├── Forbidden            403    the key may not do this
+    ├── NotFound             404    no such model, route, user, ...
+    ├── Conflict             409    the request contradicts what is stored
+    ├── BodyTooLarge         413    over `MAX_BODY_BYTES`
+    ├── UnacceptableValue    422    well-formed, but a value makes no sense
+    ├── LimitExceeded        429    a rate, spend or concurrency limit; carries `retry_after`
+    ├── UpstreamFailed       502    an upstream could not be reached, or refused our own credentials
+    ├── Unavailable          503    the database is away, or the process is stopping
+    └── UpstreamTimeout      504    an upstream did not answer in time
+    StartupError                    the process can't start; its message is the one line that the operator sees
+
+The HTTP edge turns a `ProxyError` into the envelope of the protocol that was called (`gateway.protocols`) or into
+RFC 9457 problem details (`api.problems`). Messages say what to do and never hold a secret.
+"""
+
+from typing import ClassVar
+
+
+class ProxyError(Exception):
+    """A request that can't be served. `code` is for programs, `str(error)` for people."""
+
+    status: ClassVar[int] = 500
+    default_code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.default_code
+        self.headers = headers or {}
+
+
+class UnexpectedFault(ProxyError):
+    def __init__(self) -> None:
+        super().__init__("Something went wrong in this service, not in your request. Its operator finds the cause in the log.")
+
+
+class InvalidRequest(ProxyError):
+    status = 400
+    default_code = "invalid_request"
+
+
+class Unauthenticated(ProxyError):
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class InsufficientCredit(ProxyError):
+    status = 402
+    default_code = "insufficient_credit"
+
+
+class Forbidden(ProxyError):
+    status = 403
+    default_code = "forbidden"
+
+
+class NotFound(ProxyError):
+    status = 404
+    default_code = "not_found"
+
+
+class Conflict(ProxyError):
+    status = 409
+    default_code = "conflict"
+
+
+class BodyTooLarge(ProxyError):
+    status = 413
+    default_code = "body_too_large"
+
+
+class UnacceptableValue(ProxyError):
+    status = 422
+    default_code = "invalid_value"
+
+
+class LimitExceeded(ProxyError):
+    """`retry_after` is in whole seconds, at least 1."""
+
+    status = 429
+    default_code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after))})
+
+
+class UpstreamFailed(ProxyError):
+    status = 502
+    default_code = "upstream_failed"
+
+
+class Unavailable(ProxyError):
+    status = 503
+    default_code = "unavailable"
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after))})
+
+
+class UpstreamTimeout(ProxyError):
+    status = 504
+    default_code = "upstream_timeout"
+
+
+class StartupError(Exception):
+    """The process can't start. The message is one line that says what to change."""

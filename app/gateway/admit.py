@@ -1,0 +1,184 @@
+"""Step 2, admit: may this call go upstream, and what may it cost at most?
+
+model -> route -> price -> ceiling -> hold. The ceiling is held in the database before anything is sent, so that a
+prepaid account can't go below zero. Where the client sets no output limit and the ceiling doesn't fit the credit, the
+largest limit that does is sent upstream; else the refusal says what would fit.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from app.billing.price import LARGEST_CHARGE, Bound, Price
+from app.catalog.callers import Caller
+from app.catalog.routing import Catalog, ModelLimits, Route
+from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExceeded, NotFound, ProxyError, Unauthenticated
+from app.gateway.call_record import CallRecord
+from app.gateway.estimate import Tokenizer
+from app.gateway.protocols import CallRequest, Protocol
+from app.ledger.hold import Decision, Hold, Holds
+from app.settings import Settings
+
+SMALLEST_APPLIED_LIMIT = 256
+"""Output tokens below which a limit isn't applied on the client's behalf: the answer would be of no use."""
+TOKENIZER_MARGIN = Decimal("1.2")
+"""By how much a counted input may fall short of the provider's count: other vocabularies, chat templates, tools."""
+NO_LIMITS = ModelLimits()
+FREE = Price(id=None, model_name="", rates={"input": Decimal(0), "output": Decimal(0)})
+
+
+@dataclass(slots=True)
+class AdmittedCall:
+    """A call that is held and may go upstream. `asks_usage`: usage is asked for on the client's behalf in a stream."""
+
+    protocol: Protocol
+    request: CallRequest
+    caller: Caller
+    record: CallRecord
+    route: Route
+    price: Price
+    bound: Bound
+    open_ended: bool
+    asks_usage: bool
+    output_limit_applied: int | None = None
+    attempts: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def ceiling(self) -> Decimal:
+        return self.price.ceiling(self.bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitter:
+    settings: Settings
+    catalog: Catalog
+    holds: Holds
+    tokenizer: Tokenizer
+
+    async def admit(self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord) -> AdmittedCall:
+        """Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
+        route = self._route(caller, request)
+        record.routed(route)
+        price = record.price = self._price(request, record)
+        bound, is_guess = self._bound(request)
+        asks_usage = request.is_stream and not request.wants_usage and route.target.stream_usage == "inject"
+        open_ended = request.open_ended or is_guess
+        call = AdmittedCall(protocol, request, caller, record, route, price, bound, open_ended, asks_usage)
+        decision = await self._hold(call)
+        if decision.outcome == "credit":
+            decision = await self._try_less(call, decision)
+        if decision.outcome != "granted":
+            raise self._refusal(call, decision)
+        record.admitted(ceiling=call.ceiling, open_ended=open_ended, max_tokens_applied=call.output_limit_applied)
+        return call
+
+    def _route(self, caller: Caller, request: CallRequest) -> Route:
+        if not caller.may_use(request.model):
+            raise Forbidden(
+                f"This API key may not use the model {request.model!r}. `GET /v1/models` lists those that it may.", code="model_not_allowed"
+            )
+        routes = self.catalog.snapshot.routes(request.model)
+        if not routes:
+            raise NotFound(
+                f"The model {request.model!r} does not exist here. `GET /v1/models` lists those that do.", code="model_not_found"
+            )
+        best = [route for route in routes if route.priority == routes[0].priority]
+        return random.choices(best, weights=[route.weight for route in best])[0]  # noqa: S311 (balancing, no secret)
+
+    def _price(self, request: CallRequest, record: CallRecord) -> Price:
+        price = self.catalog.snapshot.price(request.model)
+        if price is not None:
+            return price
+        if not self.settings.allow_unpriced:
+            raise NotFound(
+                f"The model {request.model!r} has no price here, so it can't be called. Ask your operator to set one.",
+                code="model_not_priced",
+            )
+        record.flag("unpriced")
+        return FREE
+
+    def _bound(self, request: CallRequest) -> tuple[Bound, bool]:
+        """What the call can use at most, and whether its output is bounded by a guess only."""
+        limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
+        input_bound = min(request.input_bound, limits.context_tokens or request.input_bound)
+        if request.open_ended:
+            input_bound = limits.context_tokens or request.input_bound
+        if not request.has_output:
+            return Bound(input_bound, 0, request.kinds), False
+        known = limits.max_output_tokens if request.output_limit is None else request.output_limit
+        output = self.settings.default_output_ceiling if known is None else known
+        return Bound(input_bound, output * request.choices + request.extra_output, request.kinds), known is None
+
+    async def _hold(self, call: AdmittedCall) -> Decision:
+        ceiling = call.ceiling
+        if ceiling > LARGEST_CHARGE:
+            raise InvalidRequest("The call may cost more than one call can be billed. Lower its output limit.", code="call_too_large")
+        return await self.holds.reserve(
+            Hold(
+                request_id=call.record.request_id,
+                user_id=call.caller.user_id,
+                key_id=call.caller.key_id,
+                amount=ceiling,
+                tokens=call.bound.input_tokens + call.bound.output_tokens,
+                open_ended=call.open_ended,
+                entry=call.record.orphan_entry(),
+            )
+        )
+
+    async def _try_less(self, call: AdmittedCall, decision: Decision) -> Decision:
+        """Counts the input instead of bounding it by its bytes, then lowers the output limit where the client left it open."""
+        request = call.request
+        call.bound = replace(call.bound, input_tokens=await self._counted_input(call))
+        may_limit = request.output_limit is None and request.has_output and self.settings.output_limit == "apply"
+        for _ in range(3):  # the balance may move between two looks at it
+            available = decision.available or Decimal(0)
+            if call.ceiling > available:
+                fitting = call.price.affordable_output(available, call.bound) // request.choices
+                if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
+                    break
+                call.bound = replace(call.bound, output_tokens=fitting * request.choices)
+                call.output_limit_applied = fitting
+            decision = await self._hold(call)
+            if decision.outcome != "credit":
+                break
+        return decision
+
+    async def _counted_input(self, call: AdmittedCall) -> int:
+        """No more than the bound by bytes. What isn't text, such as the JSON around it, still counts by its bytes."""
+        bound = call.bound.input_tokens
+        if call.request.open_ended:
+            return bound
+        texts = await asyncio.to_thread(call.protocol.request_texts, call.request.body)
+        text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        counted = await self.tokenizer.count(call.request.model, texts)
+        return max(bound - max(text_bytes - int(counted * TOKENIZER_MARGIN), 0), 1)
+
+    def _refusal(self, call: AdmittedCall, decision: Decision) -> ProxyError:
+        wait = int(decision.retry_after or 0) + 1
+        refusals: dict[str, ProxyError] = {
+            "credit": self._too_dear(call, decision),
+            "spend_limit": InsufficientCredit("This call could exceed the API key's spend limit.", code="spend_limit_reached"),
+            "rpm": LimitExceeded(f"This API key has used up its requests for this minute. Try again in {wait} s.", retry_after=wait),
+            "tpm": LimitExceeded(f"This API key has used up its tokens for this minute. Try again in {wait} s.", retry_after=wait),
+            "max_concurrency": LimitExceeded("This API key has as many calls in flight as it may. Wait for one to end.", retry_after=wait),
+            "user_disabled": Forbidden("This account has been disabled. Ask your operator to enable it.", code="user_disabled"),
+            "key_disabled": Unauthenticated("This API key has been disabled. Ask your operator for a new one.", code="api_key_disabled"),
+            "key_expired": Unauthenticated("This API key has expired. Ask your operator for a new one.", code="api_key_expired"),
+        }
+        return refusals.get(decision.outcome) or Unauthenticated("Incorrect API key provided. Ask your operator for a new one.")
+
+    def _too_dear(self, call: AdmittedCall, decision: Decision) -> InsufficientCredit:
+        available = decision.available or Decimal(0)
+        currency = self.settings.currency
+        message = f"This call may cost up to {_money(call.ceiling)} {currency}, and {_money(available)} {currency} is available."
+        fitting = call.price.affordable_output(available, call.bound) // call.request.choices if call.request.has_output else 0
+        if fitting > 0:
+            message += f" An output limit of {fitting} tokens or less would fit."
+        message += f" Top up at {self.settings.topup_url}" if self.settings.topup_url else " Ask your operator for credit."
+        return InsufficientCredit(message)
+
+
+def _money(amount: Decimal) -> str:
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,116 @@
+"""A call's way through the data plane, in order.
+
+    authenticate   whose key is it?                                    authenticate.py
+    admit          route, price, ceiling; the ceiling is held          admit.py
+    forward        to the upstream, as the client wrote it             forward.py
+    meter          the answer passes a tap                             meter.py, relay.py
+    settle         what it cost; the row is in before the last byte    settle.py
+
+Until a call is held, whatever is wrong with it is a refusal. From then on it ends in exactly one outcome, also when the
+client leaves, the upstream breaks, or this very code raises.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.catalog.callers import Callers
+from app.errors import ProxyError, Unavailable, UnexpectedFault
+from app.gateway.admit import AdmittedCall, Admitter
+from app.gateway.authenticate import authenticate, check_caller
+from app.gateway.call_record import CallRecord
+from app.gateway.client import Client, ClientGone
+from app.gateway.estimate import Tokenizer
+from app.gateway.forward import forward
+from app.gateway.protocols import Protocol, model_named_in
+from app.gateway.relay import Relay
+from app.gateway.settle import Settling, record_refusal
+from app.gateway.transport import Transport
+from app.ledger.settlement import Settlement
+from app.runtime.tasks import OwnedTasks
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+INTERRUPTED = "The proxy could not carry this call to its end."
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What calls share. `accepting` turns false when the process is about to stop."""
+
+    settings: Settings
+    callers: Callers
+    admitter: Admitter
+    transport: Transport
+    settlement: Settlement
+    tokenizer: Tokenizer
+    tasks: OwnedTasks
+    accepting: bool = True
+
+
+async def handle_call(gateway: Gateway, protocol: Protocol, scope: Scope, receive: Receive, send: Send) -> None:
+    record = CallRecord(api=protocol.api)
+    client = Client(scope, receive, send, request_id=record.request_id)
+    try:
+        call = await _admit(gateway, protocol, record, client)
+    except ClientGone:
+        return
+    except ProxyError as refusal:
+        await record_refusal(gateway.settlement, record, refusal, longest_wait=gateway.settings.settle_wait)
+        await client.send_error(protocol, refusal)
+    except Exception:
+        log.exception("a call could not be admitted", request_id=str(record.request_id))
+        await client.send_error(protocol, UnexpectedFault())
+    else:
+        await _carry_through(gateway, call, client)
+
+
+async def _admit(gateway: Gateway, protocol: Protocol, record: CallRecord, client: Client) -> AdmittedCall:
+    if not gateway.accepting:
+        raise Unavailable("This server is about to stop. Try again: another one will answer.", code="stopping")
+    caller = await authenticate(gateway.callers, client.scope)
+    record.called_by(caller, address=client.address)
+    check_caller(caller, client.address)
+    body = await client.read_body(largest=gateway.settings.max_body_bytes)
+    try:
+        request = protocol.read(body)
+    except ProxyError:
+        record.names(model_named_in(body))
+        raise
+    record.asks_for(request)
+    return await gateway.admitter.admit(protocol, request, caller, record)
+
+
+async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:
+    """Whatever happens in here, the call's hold comes to its end."""
+    settling = Settling(gateway.settlement, longest_wait=gateway.settings.settle_wait)
+    try:
+        await _carry(gateway, call, client, settling)
+    except Exception:
+        log.exception("a call could not be carried to its end", request_id=str(call.record.request_id))
+        if not client.started:
+            await client.send_error(call.protocol, UnexpectedFault())
+    finally:
+        if not settling.is_submitted:
+            settling.submit(call.record.failure(reason="interrupted", http_status=500, error=INTERRUPTED, attempts=call.attempts))
+
+
+async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, settling: Settling) -> None:
+    """From the hold to the last byte."""
+    try:
+        answer = await forward(gateway.transport, call, client.headers)
+    except ProxyError as failed:
+        settling.submit(call.record.failure(reason=failed.code, http_status=failed.status, error=str(failed), attempts=call.attempts))
+        await settling.committed()
+        await client.send_error(call.protocol, failed)
+        return
+    relay = Relay(call, answer, client, settling, gateway.tokenizer)
+    try:
+        if answer.is_stream:
+            await relay.stream(gateway.tasks)
+        else:
+            await relay.body()
+    finally:
+        answer.close()

@@ -1,0 +1,155 @@
+"""What is known of one call, from its arrival to its row."""
+
+import time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from app.billing.price import Price
+from app.billing.usage import Usage
+from app.catalog.callers import Caller
+from app.catalog.routing import Route
+from app.gateway.protocols import CallRequest
+from app.ledger.settlement import Outcome
+
+LONGEST_NAME = 255
+LONGEST_ERROR = 2000
+
+
+class CallRecord:
+    """Grows step by step; `outcome` and `orphan_entry` write it down as the ledger wants it."""
+
+    def __init__(self, *, api: str) -> None:
+        self.request_id: UUID = uuid7()
+        self.started = time.monotonic()
+        self.caller: Caller | None = None
+        self.price: Price | None = None
+        self.usage = Usage()
+        self.ceiling = Decimal(0)
+        self.open_ended = False
+        self.first_token_at: float | None = None
+        self._flags: list[str] = []
+        self._row: dict[str, Any] = {
+            "request_id": str(self.request_id),
+            "model_name": "",
+            "is_local": False,
+            "api": api,
+        }
+
+    def called_by(self, caller: Caller, *, address: str | None) -> None:
+        self.caller = caller
+        self._row["request_ip"] = clean(address, 50)
+        self._row["user_id"] = caller.user_id
+        self._row["api_key_id"] = caller.key_id
+
+    def names(self, model: str | None) -> None:
+        self._row["model_name"] = clean(model, LONGEST_NAME) or ""
+
+    def asks_for(self, request: CallRequest) -> None:
+        self.names(request.model)
+        self._row["is_stream"] = request.is_stream
+        self._row["end_user"] = clean(request.end_user, LONGEST_NAME)
+
+    def routed(self, route: Route) -> None:
+        self._row["model_id"] = route.model_id
+        self._row["is_local"] = route.target.is_local
+        self._row["upstream_id"] = route.target.id
+        self._row["upstream_model"] = clean(route.upstream_model, LONGEST_NAME)
+
+    def admitted(self, *, ceiling: Decimal, open_ended: bool, max_tokens_applied: int | None) -> None:
+        self.ceiling = ceiling
+        self.open_ended = open_ended
+        self._row["max_tokens_applied"] = max_tokens_applied
+
+    def flag(self, name: str) -> None:
+        if name not in self._flags:
+            self._flags.append(name)
+
+    def saw_first_token(self) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+
+    def orphan_entry(self) -> str:
+        """The row that stands if this process never settles the call. It keeps the price that was promised."""
+        row = (
+            self._row
+            | _counts(Usage(), "none")
+            | {
+                "cost": "0",
+                "status": "failed",
+                "end_reason": "orphaned",
+                "error_message": "The proxy stopped before this call ended.",
+                "price": self.price.as_json() if self.price else None,
+                "flags": self._flags or None,
+            }
+        )
+        return msgspec.json.encode(row).decode()
+
+    def outcome(
+        self,
+        *,
+        status: str,
+        end_reason: str,
+        http_status: int,
+        usage: Usage | None,
+        usage_source: str,
+        error: str | None = None,
+        attempts: list[dict[str, object]] | None = None,
+    ) -> Outcome:
+        """Prices the usage. A cost above the hold is cut to it, unless the call was admitted as open-ended."""
+        usage = usage or Usage()
+        row = self._row | _counts(usage, usage_source)
+        cost = Decimal(0)
+        if self.price is not None and usage_source != "none":
+            charge = self.price.charge(usage.meters(), input_tokens=usage.input_tokens)
+            cost = charge.amount
+            row["price"] = self.price.as_json()
+            row["line_items"] = [item.as_json() for item in charge.items]
+            for meter in charge.unpriced:
+                self.flag(f"unpriced:{meter}")
+        if cost > self.ceiling and not self.open_ended:
+            cost = self.ceiling
+            self.flag("cut_at_hold")
+        row |= {
+            "cost": f"{cost:f}",
+            "status": status,
+            "end_reason": end_reason,
+            "http_status": http_status,
+            "error_message": clean(error, LONGEST_ERROR),
+            "latency_ms": _milliseconds(self.started, time.monotonic()),
+            "first_token_ms": _milliseconds(self.started, self.first_token_at) if self.first_token_at else None,
+            "flags": self._flags or None,
+            "attempts": attempts or None,
+        }
+        return Outcome(self.request_id, msgspec.json.encode(row))
+
+    def failure(self, *, reason: str, http_status: int, error: str, attempts: list[dict[str, object]] | None = None) -> Outcome:
+        """The outcome of a call of which nothing was delivered: it bills nothing."""
+        return self.outcome(
+            status="failed", end_reason=reason, http_status=http_status, usage=None, usage_source="none", error=error, attempts=attempts
+        )
+
+
+def clean(text: str | None, longest: int) -> str | None:
+    """Without what PostgreSQL can't store (NUL, lone surrogates), and not too long."""
+    if text is None:
+        return None
+    return text[:longest].replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def _counts(usage: Usage, source: str) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "usage_source": source,
+    }
+
+
+def _milliseconds(start: float, end: float) -> int:
+    return round((end - start) * 1000)

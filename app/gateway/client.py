@@ -1,0 +1,69 @@
+"""The client's end of a call: the thin side of ASGI."""
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from starlette.types import Receive, Scope, Send
+
+from app.errors import BodyTooLarge, InvalidRequest, ProxyError
+from app.gateway.protocols import Protocol
+
+
+class ClientGone(Exception):
+    """The client left before its request was read."""
+
+
+class Client:
+    """One request and its one answer. `started`: the status is out, so that an error can only be told inside the body."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: UUID) -> None:
+        self.scope = scope
+        self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.address: str | None = scope["client"][0] if scope.get("client") else None
+        self.started = False
+        self._receive = receive
+        self._send = send
+        self._request_id = str(request_id).encode()
+
+    async def read_body(self, *, largest: int) -> bytes:
+        """Raises `BodyTooLarge` as soon as the limit is passed, `ClientGone`."""
+        headers = dict(self.headers)
+        too_large = BodyTooLarge(f"The request body is larger than {largest} bytes, the most that is taken here. Send less.")
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > largest:
+            raise too_large
+        if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
+            raise InvalidRequest("Compressed bodies are not taken here. Send the body as it is.", code="unsupported_content_encoding")
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > largest:
+                raise too_large
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def when_gone(self, then: Callable[[], None]) -> None:
+        """Calls `then` when the client has left. To be used once the request has been read: nothing else comes after it."""
+        await self._receive()
+        then()
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        own = (b"x-request-id", self._request_id)
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+
+    async def send(self, data: bytes, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def send_error(self, protocol: Protocol, error: ProxyError) -> None:
+        body = protocol.error_body(error)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
+        await self.start(error.status, headers)
+        await self.send(body, more=False)

@@ -1,0 +1,87 @@
+"""Step 3, forward: the request goes to the upstream as the client wrote it, save what must change.
+
+What must: the model's name where it is mapped, the credentials, usage asked for in streams, an output limit where one
+was applied. Headers pass by the tables below, in either direction.
+"""
+
+import time
+from collections.abc import Iterable
+
+from app.catalog.addresses import auth_headers, join_url
+from app.errors import UpstreamFailed
+from app.gateway.admit import AdmittedCall
+from app.gateway.transport import Transport, UpstreamAnswer
+
+REQUEST_HEADERS = frozenset(
+    {
+        b"accept",
+        b"content-type",
+        b"user-agent",
+        b"openai-beta",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"traceparent",
+        b"tracestate",
+        b"http-referer",
+        b"x-title",
+    }
+)
+"""What of a client's headers goes on. All else stays: its key and cookies, its organisation, proxies' and hop-by-hop
+headers. `HTTP-Referer` and `X-Title` name the application to OpenRouter."""
+
+HIDDEN_ANSWER_HEADERS = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+        b"set-cookie", b"server", b"date", b"alt-svc", b"strict-transport-security", b"www-authenticate", b"location",
+        b"openai-organization", b"openai-project", b"anthropic-organization-id", b"x-request-id", b"request-id", b"x-groq-region",
+    }
+)  # fmt: skip
+HIDDEN_ANSWER_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit-", b"cf-", b"access-control-")
+"""What of an upstream's headers stays here: hop-by-hop, and all that tells of our account with it or of its own edge."""
+
+
+async def forward(transport: Transport, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]]) -> UpstreamAnswer:
+    """Raises `UpstreamFailed`, `UpstreamTimeout`. An upstream that refuses our own credentials has failed, too: that is
+    ours to mend, not the caller's."""
+    target = call.route.target
+    body = call.protocol.rewrite(
+        call.request,
+        model=call.route.upstream_model,
+        output_limit=call.output_limit_applied,
+        ask_usage=call.asks_usage,
+    )
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in client_headers if name in REQUEST_HEADERS}
+    headers.setdefault("content-type", "application/json")
+    headers["accept-encoding"] = "identity"
+    if target.secret is not None:
+        headers |= auth_headers(target.auth, call.protocol.auth, target.secret)
+    started = time.monotonic()
+    try:
+        answer = await transport.post(join_url(target.base_url, call.protocol.path), headers=headers, body=body)
+    except Exception as failed:
+        call.attempts.append(_attempt(call, started, error=type(failed).__name__))
+        raise
+    call.attempts.append(_attempt(call, started, status=answer.status))
+    if answer.status in (401, 402, 403) or 300 <= answer.status < 400:
+        answer.close()
+        if answer.status < 400:
+            raise UpstreamFailed("The upstream answered with a redirect, which is not followed.", code="upstream_redirect")
+        raise UpstreamFailed(
+            "The upstream refused this service's own credentials. The operator has to mend that; your key is fine.", code="upstream_auth"
+        )
+    return answer
+
+
+def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
+    """What of the upstream's headers the client gets."""
+    passing = [(name.lower(), value) for name, value in answer.raw_headers]
+    return [(name, value) for name, value in passing if name not in HIDDEN_ANSWER_HEADERS and not name.startswith(HIDDEN_ANSWER_PREFIXES)]
+
+
+def _attempt(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:
+    attempt: dict[str, object] = {"upstream_id": call.route.target.id, "ms": round((time.monotonic() - started) * 1000)}
+    if status is not None:
+        attempt["status"] = status
+    if error is not None:
+        attempt["error"] = error
+    return attempt

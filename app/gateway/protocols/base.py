@@ -1,0 +1,117 @@
+"""What a protocol has to say, so that the data plane can carry it.
+
+A protocol is one module with one object: it reads of a request body what admission needs, changes as little of it as
+possible, finds usage in answers, and speaks errors. It does no I/O and knows nothing of money.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol as Interface
+from typing import TypeVar
+
+import msgspec
+
+from app.billing.price import TEXT_KINDS
+from app.billing.usage import Usage
+from app.errors import InvalidRequest, ProxyError
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """What admission knows of a request.
+
+    `body`: as the client wrote it. `input_bound`: tokens that the input can't exceed. `output_limit`: output tokens of
+    one choice, as the client limits them; None: it doesn't. `extra_output`: output tokens on top of the limit.
+    `open_ended`: the bounds may be exceeded, as by images that the upstream fetches. `kinds`: token meters it may raise.
+    """
+
+    body: bytes
+    model: str
+    is_stream: bool = False
+    wants_usage: bool = False
+    input_bound: int = 0
+    output_limit: int | None = None
+    extra_output: int = 0
+    choices: int = 1
+    has_output: bool = True
+    open_ended: bool = False
+    kinds: frozenset[str] = TEXT_KINDS
+    end_user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """What one event of a stream says. `is_usage_only`: it is there only because usage was asked for. `is_terminal`:
+    a client takes the answer as whole once it has read this event's data line. `error`: the upstream's own words."""
+
+    usage: Usage | None = None
+    is_usage_only: bool = False
+    is_terminal: bool = False
+    error: str | None = None
+
+
+class Protocol(Interface):
+    """`auth`: the header style in which clients of the protocol send a key. `telling`: matches the bytes of every event
+    that `read_event` has something to say of; events without a match are never parsed."""
+
+    api: str
+    path: str
+    auth: str
+    telling: re.Pattern[bytes]
+
+    def read(self, body: bytes) -> CallRequest:
+        """Raises `InvalidRequest`, naming the field at fault."""
+
+    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
+        """The body that goes upstream: the client's own bytes wherever nothing has to change."""
+
+    def usage_of(self, answer: bytes) -> Usage | None:
+        """The usage of a whole answer; None where it reports none, or one that can't be true."""
+
+    def read_event(self, event: bytes) -> StreamEvent:
+        """Reads one event of a stream, its framing included."""
+
+    def request_texts(self, body: bytes) -> list[str]:
+        """The texts of the input, for counting."""
+
+    def answer_texts(self, answer: bytes) -> list[str]:
+        """The texts of the output, of a whole answer or of a stream's events, for counting."""
+
+    def error_body(self, error: ProxyError) -> bytes:
+        """The error in the protocol's envelope."""
+
+    def error_event(self, error: ProxyError) -> bytes:
+        """The error as an event that ends a stream."""
+
+
+def decode(body: bytes, kind: type[Kind]) -> Kind:
+    """Raises `InvalidRequest` with what is wrong and where."""
+    try:
+        if not body.isascii():
+            body.decode()  # msgspec leaves values that it doesn't decode unchecked
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as wrong:
+        raise InvalidRequest(f"The request body does not fit: {wrong}. Correct the field and try again.", code="invalid_type") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
+        raise InvalidRequest(f"The request body is not valid JSON: {malformed}.", code="invalid_json") from None
+    except RecursionError:
+        raise InvalidRequest("The request body is nested too deeply to be read. Flatten it.", code="json_too_deep") from None
+
+
+def model_named_in(body: bytes) -> str | None:
+    """The model of a request that is wrong elsewhere, for its row."""
+    try:
+        model = decode(body, dict[str, msgspec.Raw]).get("model", b"null")
+        return msgspec.json.decode(model, type=str)
+    except (InvalidRequest, msgspec.DecodeError):
+        return None
+
+
+def replace_fields(body: bytes, changes: Mapping[str, object]) -> bytes:
+    """The JSON object with some fields set anew; the values of all others keep their bytes."""
+    fields: dict[str, object] = dict(decode(body, dict[str, msgspec.Raw]))
+    fields.update(changes)
+    return msgspec.json.encode(fields)

@@ -1,0 +1,71 @@
+"""`/v1/completions`: https://platform.openai.com/docs/api-reference/completions."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from app.gateway.protocols import openai
+from app.gateway.protocols.base import CallRequest, decode, replace_fields
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Completion(msgspec.Struct):
+    prompt: str | list[Any]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: _Count | None = None
+    n: _Positive | None = None
+    best_of: _Positive | None = None
+    user: Any = None
+
+
+class Completions:
+    api = "completions"
+    path = "/v1/completions"
+    auth = "bearer"
+    telling = openai.TELLING
+
+    def read(self, body: bytes) -> CallRequest:
+        completion = decode(body, _Completion)
+        prompts = _prompts(completion.prompt)
+        return CallRequest(
+            body=body,
+            model=openai.required_model(completion.model),
+            is_stream=bool(completion.stream),
+            wants_usage=bool(completion.stream_options and completion.stream_options.include_usage),
+            input_bound=len(body) * max(completion.best_of or 1, 1),
+            output_limit=completion.max_tokens,
+            choices=max(completion.n or 1, completion.best_of or 1) * prompts,
+            end_user=completion.user if isinstance(completion.user, str) else None,
+        )
+
+    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
+        changes: dict[str, object] = {} if model is None else {"model": model}
+        if output_limit is not None:
+            changes["max_tokens"] = output_limit
+        if ask_usage:
+            changes["stream_options"] = openai.asking_usage(request.body)
+        return replace_fields(request.body, changes) if changes else request.body
+
+    def request_texts(self, body: bytes) -> list[str]:
+        return openai.texts(decode(body, dict[str, Any]).get("prompt"))
+
+    def answer_texts(self, answer: bytes) -> list[str]:
+        return openai.texts([choice.get("text") for choice in openai.choices(answer)])
+
+    usage_of = staticmethod(openai.usage_of_answer)
+    read_event = staticmethod(openai.read_event)
+    error_body = staticmethod(openai.error_body)
+    error_event = staticmethod(openai.error_event)
+
+
+def _prompts(prompt: str | list[Any]) -> int:
+    """A list of integers is one prompt, written as its tokens; any other list is one of prompts."""
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1

@@ -1,0 +1,47 @@
+"""`/v1/embeddings`: https://platform.openai.com/docs/api-reference/embeddings."""
+
+from typing import Any
+
+import msgspec
+
+from app.gateway.protocols import openai
+from app.gateway.protocols.base import CallRequest, StreamEvent, decode, replace_fields
+
+
+class _Embedding(msgspec.Struct):
+    input: str | list[Any]
+    model: str | None = None
+    user: Any = None
+
+
+class Embeddings:
+    api = "embeddings"
+    path = "/v1/embeddings"
+    auth = "bearer"
+    telling = openai.TELLING
+
+    def read(self, body: bytes) -> CallRequest:
+        embedding = decode(body, _Embedding)
+        return CallRequest(
+            body=body,
+            model=openai.required_model(embedding.model),
+            input_bound=len(body),
+            has_output=False,
+            end_user=embedding.user if isinstance(embedding.user, str) else None,
+        )
+
+    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
+        return request.body if model is None else replace_fields(request.body, {"model": model})
+
+    def request_texts(self, body: bytes) -> list[str]:
+        return openai.texts(decode(body, dict[str, Any]).get("input"))
+
+    def answer_texts(self, answer: bytes) -> list[str]:
+        return []
+
+    def read_event(self, event: bytes) -> StreamEvent:
+        return openai.read_event(event)
+
+    usage_of = staticmethod(openai.usage_of_answer)
+    error_body = staticmethod(openai.error_body)
+    error_event = staticmethod(openai.error_event)

@@ -1,0 +1,170 @@
+"""What OpenAI's protocols share: usage, stream events, error envelope, media in messages.
+
+Usage fields: OpenAI's API reference (`prompt_tokens`, `completion_tokens`, `*_details`), DeepSeek's
+(`prompt_cache_hit_tokens`), Moonshot's (`cached_tokens`), Groq's (`x_groq.usage` in streams). Mistral's
+`num_cached_tokens` is a figure of its servers that it does not price, so it is not read.
+"""
+
+import re
+from typing import Any, TypeGuard
+
+import msgspec
+
+from app.billing.usage import LARGEST_COUNT, Usage
+from app.errors import InvalidRequest, ProxyError
+from app.gateway.protocols.base import StreamEvent, decode
+
+TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class _Answer(msgspec.Struct):
+    usage: Any = None
+    choices: Any = None
+    error: Any = None
+    x_groq: Any = None
+
+
+_answers = msgspec.json.Decoder(_Answer)
+_values = msgspec.json.Decoder()
+
+
+def read_usage(reported: object) -> Usage | None:
+    """None where the report lacks a count, or has one that is no integer, negative, or too large to be stored."""
+    if not isinstance(reported, dict):
+        return None
+    prompt, total = reported.get("prompt_tokens"), reported.get("total_tokens")
+    completion = reported.get("completion_tokens")
+    if completion is None and _is_count(prompt) and _is_count(total):
+        completion = total - prompt
+    if not _is_count(prompt) or not _is_count(completion):
+        return None
+    of_prompt = _object(reported.get("prompt_tokens_details"))
+    of_completion = _object(reported.get("completion_tokens_details"))
+    cached = (of_prompt.get("cached_tokens"), reported.get("prompt_cache_hit_tokens"), reported.get("cached_tokens"))
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion,
+        cache_read_tokens=next((_count(value) for value in cached if value is not None), 0),
+        cache_write_tokens=_count(of_prompt.get("cache_write_tokens")),
+        reasoning_tokens=_count(of_completion.get("reasoning_tokens")),
+        audio_input_tokens=_count(of_prompt.get("audio_tokens")),
+        audio_output_tokens=_count(of_completion.get("audio_tokens")),
+    )
+
+
+def usage_of_answer(answer: bytes) -> Usage | None:
+    """Looks for `usage` in a whole JSON answer, or, where only its end was kept, after the last such field."""
+    try:
+        return read_usage(_answers.decode(answer).usage)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass
+    for match in reversed(list(_USAGE.finditer(answer))):
+        end = _end_of_object(answer, match.end())
+        if end and (usage := read_usage(_values.decode(answer[match.end() : end]))):
+            return usage
+    return None
+
+
+def read_event(event: bytes) -> StreamEvent:
+    data = event_data(event)
+    if data.strip() == b"[DONE]":
+        return StreamEvent(is_terminal=True)
+    try:
+        answer = _answers.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return StreamEvent()
+    reported = answer.usage if isinstance(answer.usage, dict) else _object(answer.x_groq).get("usage")
+    return StreamEvent(
+        usage=read_usage(reported),
+        is_usage_only=answer.choices == [] and isinstance(answer.usage, dict),
+        error=_error_text(answer.error),
+    )
+
+
+def required_model(model: str | None) -> str:
+    if model is None or not model.strip():
+        raise InvalidRequest('You must provide a model: set the field "model" to one that `GET /v1/models` lists.', code="missing_model")
+    return model
+
+
+def asking_usage(body: bytes) -> dict[str, Any]:
+    """The request's `stream_options`, with usage asked for."""
+    return {**(decode(body, dict[str, Any]).get("stream_options") or {}), "include_usage": True}
+
+
+def choices(answer: bytes) -> list[dict[str, Any]]:
+    """The choices of a whole answer, or of all events of a stream; what can't be read is left out."""
+    sources = [line[5:] for line in answer.splitlines() if line.startswith(b"data:")] or [answer]
+    found: list[dict[str, Any]] = []
+    for source in sources:
+        try:
+            listed = _answers.decode(source).choices
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            continue
+        found += [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
+    return found
+
+
+def event_data(event: bytes) -> bytes:
+    """The data of a server-sent event: its `data` lines, joined (WHATWG HTML, 9.2.6)."""
+    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def error_body(error: ProxyError) -> bytes:
+    """OpenAI's envelope: https://platform.openai.com/docs/guides/error-codes."""
+    kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    return msgspec.json.encode({"error": {"message": str(error), "type": kind, "param": None, "code": error.code}})
+
+
+def error_event(error: ProxyError) -> bytes:
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def texts(value: object) -> list[str]:
+    """Every string that a tokenizer would see in a part of a request or an answer; inline media is left out."""
+    if isinstance(value, str):
+        return [] if value.startswith("data:") else [value]
+    if isinstance(value, list):
+        return [text for item in value for text in texts(item)]
+    if isinstance(value, dict):
+        return [text for name, item in value.items() if name not in ("type", "data", "id") for text in texts(item)]
+    return []
+
+
+def _error_text(error: object) -> str | None:
+    if isinstance(error, dict):
+        return str(error.get("message") or error.get("code") or "error without a message")
+    return str(error) if error else None
+
+
+def _end_of_object(text: bytes, start: int) -> int | None:
+    """Where the JSON object that starts at `start` ends, if the text holds it whole."""
+    for end in range(start + 1, min(len(text), start + 8192) + 1):
+        if text[end - 1 : end] == b"}":
+            try:
+                _values.decode(text[start:end])
+            except msgspec.DecodeError:
+                continue
+            return end
+    return None
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
+
+
+def _count(value: object) -> int:
+    return value if _is_count(value) else 0
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

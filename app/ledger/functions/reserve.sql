@@ -1,0 +1,96 @@
+-- Holds the ceilings of many calls at once, or says why not.
+--
+-- Runs under READ COMMITTED: the first statements take the locks, and the last one computes on a snapshot taken after
+-- them. Done in one statement, a waiter would compute on what it saw before it waited.
+-- Within a batch, calls are granted in ascending ceiling, so that one big call never refuses small ones. A key's limits
+-- are judged before the account's money.
+--
+-- Returns a row for each call: outcome 'granted', or the reason of the refusal; what was available before the batch;
+-- the seconds after which a refused rate would let the call through.
+CREATE OR REPLACE FUNCTION aigcspace.reserve(
+    request_ids uuid[], user_ids text[], key_ids int[], amounts numeric[], token_estimates bigint[], open_endeds boolean[],
+    entries text[], instance uuid
+) RETURNS TABLE (request_id uuid, outcome text, available numeric, retry_after double precision)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    now_at timestamptz;
+BEGIN
+    PERFORM 1 FROM aigcspace.users u WHERE u.id = ANY (user_ids) ORDER BY u.id FOR KEY SHARE;
+    PERFORM 1 FROM aigcspace.account a WHERE a.user_id = ANY (user_ids) ORDER BY a.user_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM aigcspace.key_meter m WHERE m.key_id = ANY (key_ids) ORDER BY m.key_id FOR NO KEY UPDATE;
+    now_at := clock_timestamp();
+
+    RETURN QUERY
+    WITH asked AS (
+        SELECT * FROM unnest(request_ids, user_ids, key_ids, amounts, token_estimates, open_endeds, entries)
+            AS asked (request_id, user_id, key_id, amount, tokens, open_ended, entry)
+    ), known AS (
+        SELECT asked.*,
+            account.credit + account.credit_limit - account.spent - account.held AS available,
+            policy.spend_limit, policy.rpm, policy.tpm, policy.max_concurrency,
+            meter.spent + meter.held AS committed, meter.in_flight,
+            greatest(0, meter.request_level - policy.rpm / 60.0 * extract(epoch FROM now_at - meter.drained_at)) AS request_level,
+            greatest(0, meter.token_level - policy.tpm / 60.0 * extract(epoch FROM now_at - meter.drained_at)) AS token_level,
+            CASE
+                WHEN account.user_id IS NULL THEN 'user_gone'
+                WHEN key.id IS NULL OR meter.key_id IS NULL OR key.user_id IS DISTINCT FROM asked.user_id THEN 'key_gone'
+                WHEN account.disabled_at IS NOT NULL THEN 'user_disabled'
+                WHEN policy.disabled_at IS NOT NULL THEN 'key_disabled'
+                WHEN policy.expires_at <= now_at THEN 'key_expired'
+            END AS inactive
+        FROM asked
+        LEFT JOIN aigcspace.account account ON account.user_id = asked.user_id
+        LEFT JOIN aigcspace.platform_api_key key ON key.id = asked.key_id
+        LEFT JOIN aigcspace.key_policy policy ON policy.key_id = asked.key_id
+        LEFT JOIN aigcspace.key_meter meter ON meter.key_id = asked.key_id
+    ), judged_by_key AS (
+        SELECT known.*, row_number() OVER queue AS queued_calls, sum(least(tokens, tpm)) OVER queue AS queued_tokens,
+            CASE
+                WHEN inactive IS NOT NULL THEN inactive
+                WHEN committed + sum(amount) OVER queue > spend_limit THEN 'spend_limit'
+                WHEN in_flight + row_number() OVER queue > max_concurrency THEN 'max_concurrency'
+                WHEN request_level + row_number() OVER queue > rpm THEN 'rpm'
+                WHEN token_level + sum(least(tokens, tpm)) OVER queue > tpm THEN 'tpm'
+            END AS refused_by_key
+        FROM known
+        WINDOW queue AS (PARTITION BY key_id, inactive ORDER BY amount, request_id)
+    ), judged AS (
+        SELECT judged_by_key.*,
+            CASE
+                WHEN refused_by_key IS NOT NULL THEN refused_by_key
+                WHEN sum(amount) OVER queue > available THEN 'credit'
+                ELSE 'granted'
+            END AS outcome
+        FROM judged_by_key
+        WINDOW queue AS (PARTITION BY user_id, refused_by_key IS NULL ORDER BY amount, request_id)
+    ), holding AS (
+        INSERT INTO aigcspace.call_hold (request_id, user_id, api_key_id, instance_id, amount, tokens, open_ended, entry, created_at)
+        SELECT request_id, user_id, key_id, instance, amount, tokens, open_ended, entry::jsonb, now_at FROM judged WHERE outcome = 'granted'
+    ), accounts AS (
+        UPDATE aigcspace.account SET held = account.held + granted.amount
+        FROM (SELECT user_id, sum(amount) AS amount FROM judged WHERE outcome = 'granted' GROUP BY user_id) granted
+        WHERE account.user_id = granted.user_id
+    ), meters AS (
+        UPDATE aigcspace.key_meter SET
+            held = key_meter.held + granted.amount,
+            in_flight = key_meter.in_flight + granted.calls,
+            request_level = coalesce(granted.request_level, 0) + granted.calls,
+            token_level = coalesce(granted.token_level, 0) + granted.tokens,
+            drained_at = now_at
+        FROM (
+            SELECT key_id, sum(amount) AS amount, count(*)::int AS calls, sum(tokens) AS tokens,
+                max(request_level) AS request_level, max(token_level) AS token_level
+            FROM judged WHERE outcome = 'granted' GROUP BY key_id
+        ) granted
+        WHERE key_meter.key_id = granted.key_id
+    )
+    SELECT judged.request_id, judged.outcome, judged.available,
+        CASE judged.outcome
+            WHEN 'rpm' THEN (request_level + queued_calls - rpm) * 60.0 / rpm
+            WHEN 'tpm' THEN (token_level + queued_tokens - tpm) * 60.0 / tpm
+            WHEN 'max_concurrency' THEN 1
+        END::double precision
+    FROM judged;
+END
+$$;

@@ -1,0 +1,117 @@
+-- Ends many calls at once: what each costs, and what its row and its account get. The caller inserts the rows that this
+-- function returns, in the same statement and so in the same transaction: see app/ledger/settlement.py.
+--
+-- batch: an array of entries, the columns of `api_call_log` by name, and `cost` (decimal string, at most 10 decimals).
+-- An entry whose row is already there is dropped: a replay changes nothing. So is one whose user has been purged.
+--
+-- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
+-- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
+-- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
+CREATE OR REPLACE FUNCTION aigcspace.settle(batch jsonb)
+RETURNS TABLE (entry jsonb, api_key_id int, charge numeric, write_off numeric, bill numeric, settled_at timestamptz)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    user_ids text[];
+    key_ids int[];
+    now_at timestamptz;
+BEGIN
+    SELECT array_agg(DISTINCT item ->> 'user_id'), array_agg(DISTINCT (item ->> 'api_key_id')::int) INTO user_ids, key_ids
+    FROM jsonb_array_elements(batch) item;
+    IF EXISTS (SELECT FROM jsonb_array_elements(batch) item WHERE ((item ->> 'cost')::numeric BETWEEN 0 AND 1000000000) IS NOT TRUE) THEN
+        RAISE numeric_value_out_of_range USING MESSAGE = 'a cost is missing, negative, or beyond reason';
+    END IF;
+    PERFORM 1 FROM aigcspace.users u WHERE u.id = ANY (user_ids) ORDER BY u.id FOR KEY SHARE;
+    PERFORM 1 FROM aigcspace.account a WHERE a.user_id = ANY (user_ids) ORDER BY a.user_id FOR NO KEY UPDATE;
+    PERFORM 1 FROM aigcspace.platform_api_key k WHERE k.id = ANY (key_ids) ORDER BY k.id FOR KEY SHARE;
+    PERFORM 1 FROM aigcspace.key_meter m WHERE m.key_id = ANY (key_ids) ORDER BY m.key_id FOR NO KEY UPDATE;
+    now_at := clock_timestamp();
+
+    RETURN QUERY
+    WITH item AS (
+        SELECT DISTINCT ON (request_id) item AS entry, (item ->> 'request_id')::uuid AS request_id, item ->> 'user_id' AS user_id,
+            (item ->> 'api_key_id')::int AS key_id, round((item ->> 'cost')::numeric, 10) AS cost
+        FROM jsonb_array_elements(batch) item
+        ORDER BY request_id
+    ), open AS (
+        SELECT item.*, coalesce(hold.amount, 0) AS hold, coalesce(hold.tokens, 0) AS tokens, hold.request_id IS NOT NULL AS in_flight,
+            least(cost, coalesce(hold.amount, 0)) AS base, greatest(cost - coalesce(hold.amount, 0), 0) AS excess
+        FROM item
+        JOIN aigcspace.account account ON account.user_id = item.user_id
+        LEFT JOIN aigcspace.call_hold hold ON hold.request_id = item.request_id
+        WHERE NOT EXISTS (SELECT 1 FROM aigcspace.api_call_log row WHERE row.request_id = item.request_id)
+    ), unheld AS (
+        DELETE FROM aigcspace.call_hold USING open WHERE call_hold.request_id = open.request_id
+    ), pool AS (
+        SELECT account.user_id, account.spent, account.billed,
+            greatest(account.credit + account.credit_limit - account.spent - account.held + freed.hold - freed.base, 0) AS free
+        FROM aigcspace.account account
+        JOIN (SELECT user_id, sum(hold) AS hold, sum(base) AS base FROM open GROUP BY user_id) freed USING (user_id)
+    ), charged AS (
+        SELECT queued.*, base + least(cumulative, free) - least(cumulative - excess, free) AS charge
+        FROM (
+            SELECT open.*, pool.free, pool.spent, pool.billed,
+                sum(excess) OVER (PARTITION BY user_id ORDER BY request_id) AS cumulative
+            FROM open JOIN pool USING (user_id)
+        ) queued
+    ), billed AS (
+        SELECT charged.*, cost - charge AS write_off,
+            round(spent + sum(charge) OVER queue, 4)
+                - coalesce(round(spent + sum(charge) OVER (queue ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 4), billed) AS bill
+        FROM charged
+        WINDOW queue AS (PARTITION BY user_id ORDER BY request_id)
+    ), accounts AS (
+        UPDATE aigcspace.account SET
+            held = account.held - total.hold,
+            spent = account.spent + total.charge,
+            billed = account.billed + total.bill,
+            written_off = account.written_off + total.write_off
+        FROM (
+            SELECT user_id, sum(hold) AS hold, sum(charge) AS charge, sum(bill) AS bill, sum(write_off) AS write_off
+            FROM billed GROUP BY user_id
+        ) total
+        WHERE account.user_id = total.user_id AND (total.hold, total.charge, total.bill, total.write_off) <> (0, 0, 0, 0)
+    ), meters AS (
+        UPDATE aigcspace.key_meter SET
+            held = key_meter.held - total.hold,
+            spent = key_meter.spent + total.charge,
+            in_flight = key_meter.in_flight - total.calls,
+            token_level = greatest(0, key_meter.token_level + total.tokens)
+        FROM (
+            SELECT key_id, sum(hold) AS hold, sum(charge) AS charge, (count(*) FILTER (WHERE in_flight))::int AS calls,
+                sum(CASE WHEN in_flight
+                    THEN (entry ->> 'input_tokens')::bigint + (entry ->> 'output_tokens')::bigint - tokens ELSE 0 END) AS tokens
+            FROM billed GROUP BY key_id
+        ) total
+        WHERE key_meter.key_id = total.key_id
+    ), hours AS (
+        INSERT INTO aigcspace.usage_hourly AS hourly (
+            hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
+            cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off
+        )
+        SELECT date_trunc('hour', now_at, 'UTC'), user_id, coalesce(key_id, 0), row.model_name, coalesce(row.upstream_id, 0),
+            coalesce(row.api, ''), row.status, row.is_local, count(*), sum(row.input_tokens), sum(row.output_tokens),
+            coalesce(sum(row.cache_read_tokens), 0), coalesce(sum(row.cache_write_tokens), 0), coalesce(sum(row.reasoning_tokens), 0),
+            sum(charge), sum(bill), sum(write_off)
+        FROM billed, jsonb_to_record(entry) AS row (
+            model_name text, upstream_id int, api text, status text, is_local boolean, input_tokens bigint, output_tokens bigint,
+            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint
+        )
+        GROUP BY user_id, key_id, row.model_name, row.upstream_id, row.api, row.status, row.is_local
+        ORDER BY user_id, key_id, row.model_name, row.upstream_id, row.api, row.status, row.is_local
+        ON CONFLICT (hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local) DO UPDATE SET
+            calls = hourly.calls + excluded.calls,
+            input_tokens = hourly.input_tokens + excluded.input_tokens,
+            output_tokens = hourly.output_tokens + excluded.output_tokens,
+            cache_read_tokens = hourly.cache_read_tokens + excluded.cache_read_tokens,
+            cache_write_tokens = hourly.cache_write_tokens + excluded.cache_write_tokens,
+            reasoning_tokens = hourly.reasoning_tokens + excluded.reasoning_tokens,
+            charge = hourly.charge + excluded.charge,
+            bill = hourly.bill + excluded.bill,
+            write_off = hourly.write_off + excluded.write_off
+    )
+    SELECT billed.entry, key.id, billed.charge, billed.write_off, billed.bill, now_at
+    FROM billed LEFT JOIN aigcspace.platform_api_key key ON key.id = billed.key_id
+    ORDER BY billed.request_id;
+END
+$$;

@@ -1,0 +1,33 @@
+"""The tables, one a file. Importing this package registers them all on `app.database.Base`."""
+
+from app.models.account import Account
+from app.models.api_call_log import ApiCallLog
+from app.models.call_hold import CallHold
+from app.models.catalog_version import CatalogVersion
+from app.models.credit_entry import CreditEntry
+from app.models.key_meter import KeyMeter
+from app.models.key_policy import KeyPolicy
+from app.models.model import Model
+from app.models.model_price import ModelPrice
+from app.models.model_route import ModelRoute
+from app.models.platform_api_key import PlatformApiKey
+from app.models.upstream import Upstream
+from app.models.usage_hourly import UsageHourly
+from app.models.user import User
+
+__all__ = [
+    "Account",
+    "ApiCallLog",
+    "CallHold",
+    "CatalogVersion",
+    "CreditEntry",
+    "KeyMeter",
+    "KeyPolicy",
+    "Model",
+    "ModelPrice",
+    "ModelRoute",
+    "PlatformApiKey",
+    "Upstream",
+    "UsageHourly",
+    "User",
+]

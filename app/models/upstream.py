@@ -1,0 +1,31 @@
+"""Upstreams: the model providers and local servers that calls go to."""
+
+from datetime import datetime
+
+from sqlalchemy import Boolean, CheckConstraint, DateTime, Integer, LargeBinary, String, Text, UniqueConstraint, false, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import SCHEMA, Base
+
+
+class Upstream(Base):
+    """`secret` is encrypted with `SECRET_KEY`; `secret_hint` shows its last four characters."""
+
+    __tablename__ = "upstream"
+    __table_args__ = (
+        UniqueConstraint("name", name="uq_upstream_name"),
+        CheckConstraint("stream_usage in ('inject', 'native', 'off')", name="ck_upstream_stream_usage"),
+        CheckConstraint("auth in ('auto', 'bearer', 'x-api-key', 'api-key', 'none')", name="ck_upstream_auth"),
+        {"schema": SCHEMA},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(100))
+    base_url: Mapped[str] = mapped_column(Text)
+    secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    secret_hint: Mapped[str | None] = mapped_column(String(8))
+    auth: Mapped[str] = mapped_column(String(20), server_default="auto")
+    is_local: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    stream_usage: Mapped[str] = mapped_column(String(10), server_default="inject")
+    disabled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

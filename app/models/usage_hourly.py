@@ -1,0 +1,35 @@
+"""Sums of the call log by hour (UTC), written in the transaction of the rows that they sum up.
+
+No foreign keys: books outlive people. Absent keys and upstreams are 0, so that the primary key holds.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Numeric, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.database import SCHEMA, Base
+
+
+class UsageHourly(Base):
+    __tablename__ = "usage_hourly"
+    __table_args__ = {"schema": SCHEMA}
+
+    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(50), primary_key=True)
+    api_key_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    model_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    upstream_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    api: Mapped[str] = mapped_column(String(50), primary_key=True)
+    status: Mapped[str] = mapped_column(String(20), primary_key=True)
+    is_local: Mapped[bool] = mapped_column(Boolean, primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    input_tokens: Mapped[int] = mapped_column(BigInteger)
+    output_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_read_tokens: Mapped[int] = mapped_column(BigInteger)
+    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    charge: Mapped[Decimal] = mapped_column(Numeric(24, 10))
+    bill: Mapped[Decimal] = mapped_column(Numeric(20, 4))
+    write_off: Mapped[Decimal] = mapped_column(Numeric(24, 10))

@@ -1,0 +1,96 @@
+"""Fixtures: one PostgreSQL a session, one migrated database and one proxy process a module, one scene a test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.harness import scene as scenes_module
+from tests.harness.admin import Admin
+from tests.harness.background import Background
+from tests.harness.books import books
+from tests.harness.postgres import Database, Databases, server
+from tests.harness.proxy import Proxy, running
+from tests.harness.scene import Scene
+from tests.standin import StandIn
+
+_LINES_SHOWN, _LONGEST_LINE = 30, 3000
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    loop = Background()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def databases(background: Background) -> Iterator[Databases]:
+    with server() as url:
+        made = Databases(background, url)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def db(databases: Databases) -> Iterator[Database]:
+    with databases.fresh() as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def proxies(db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
+    """Starts proxies on the module's database; settings as keywords. All must end with 0 when told to."""
+    started: list[Proxy] = []
+    place = tmp_path_factory.mktemp("proxy")
+
+    def start(**settings: str) -> Proxy:
+        started.append(Proxy(database_url=db.url, directory=place, **settings))
+        return started[-1].wait_ready()
+
+    yield start
+    outputs = {proxy.url: proxy.output() for proxy in started}
+    codes = {proxy.url: proxy.stop() for proxy in reversed(started) if proxy in running}
+    assert all(code == 0 for code in codes.values()), f"exit codes {codes}\n" + "\n".join(outputs.values())
+
+
+@pytest.fixture(scope="module")
+def proxy(proxies: Callable[..., Proxy]) -> Proxy:
+    return proxies()
+
+
+@pytest.fixture(scope="module")
+def admin(proxy: Proxy) -> Iterator[Admin]:
+    with Admin(proxy.url) as operator:
+        yield operator
+
+
+@pytest.fixture
+def new_scene(proxy: Proxy, admin: Admin, db: Database) -> Iterator[Callable[..., Scene]]:
+    """Sets scenes up with what a test wants different; checks the books of all accounts when they are over."""
+    with ExitStack() as stack:
+        yield lambda **wanted: stack.enter_context(scenes_module.scene(proxy, admin, db, **wanted))
+        books(db)
+
+
+@pytest.fixture
+def scene(new_scene: Callable[..., Scene]) -> Scene:
+    return new_scene()
+
+
+@pytest.fixture
+def upstream() -> Iterator[StandIn]:
+    with StandIn() as server_:
+        yield server_
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A failed test shows the last lines that the proxies printed."""
+    report = yield
+    if report.failed:
+        for proxy in running:
+            tail = "\n".join(line[:_LONGEST_LINE] for line in proxy.output().splitlines()[-_LINES_SHOWN:])
+            report.sections.append((f"output of the proxy at {proxy.url}", tail))
+    return report

@@ -1,0 +1,107 @@
+"""A scene: on a running proxy, one user with credit and a key, and one stand-in upstream with one priced model. Names
+are unique, so that many tests share a proxy and a database without seeing each other."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import httpx
+
+from tests.harness.admin import Admin
+from tests.harness.books import wait_until
+from tests.harness.postgres import Database
+from tests.harness.proxy import Proxy
+from tests.standin import StandIn
+
+RATES = {"input": "2.5", "output": "10", "cache_read": "0.25"}
+UPSTREAM_SECRET = "upstream-secret-7c1d"
+
+
+@dataclass
+class Scene:
+    proxy: Proxy
+    admin: Admin
+    db: Database
+    upstream: StandIn
+    upstream_id: int
+    user: str
+    key: str
+    key_id: int
+    model: str
+    rates: dict[str, str]
+    http: httpx.Client
+
+    def chat(self, content: str = "hello there", **fields: Any) -> dict[str, Any]:
+        """The body of a plain chat call."""
+        return {"model": self.model, "messages": [{"role": "user", "content": content}], **fields}
+
+    def post(self, body: Any = None, path: str = "/v1/chat/completions", **how: Any) -> httpx.Response:
+        content = {"json": body} if body is not None else {}
+        return self.http.post(path, **content, **how)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.db.fetch("SELECT * FROM aigcspace.api_call_log WHERE user_id = $1 ORDER BY id", self.user)
+
+    def row(self) -> dict[str, Any]:
+        """The one row of the one call of this user, as soon as it is there."""
+        wait_until(self.rows, what=f"a row of {self.user}")
+        rows = self.rows()
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    def account(self) -> dict[str, Any]:
+        return self.db.one("SELECT * FROM aigcspace.account WHERE user_id = $1", self.user)
+
+    def known_to(self, proxy: Proxy) -> None:
+        """Waits until a proxy that didn't take the operator's changes itself has heard of them."""
+
+        def offered() -> bool:
+            answer = self.http.get(f"{proxy.url}/v1/models").raise_for_status()
+            return self.model in [model["id"] for model in answer.json()["data"]]
+
+        wait_until(offered, what=f"{proxy.url} offers {self.model}")
+
+    def assert_nothing_happened(self) -> None:
+        """Nothing went upstream, nothing is held, nothing was billed."""
+        assert self.upstream.requests == []
+        assert self.db.value("SELECT count(*) FROM aigcspace.call_hold WHERE user_id = $1", self.user) == 0
+        account = self.admin.user(self.user)
+        assert Decimal(account["held"]) == Decimal(account["billed"]) == Decimal(account["spent"]) == 0
+
+
+@contextmanager
+def scene(
+    proxy: Proxy,
+    admin: Admin,
+    db: Database,
+    *,
+    credit: str = "100",
+    rates: dict[str, str] | None = None,
+    model: str | None = None,
+    upstream_model: str = "stand-in",
+    base_path: str = "/v1",
+    key_fields: dict[str, Any] | None = None,
+    **upstream_fields: Any,
+) -> Iterator[Scene]:
+    mark = secrets.token_hex(4)
+    user, model = f"user-{mark}", model or f"model-{mark}"
+    rates = RATES if rates is None else rates
+    with StandIn() as upstream:
+        admin.add_user(user)
+        if Decimal(credit):
+            admin.add_credit(user, credit)
+        key = admin.add_key(user, name="test", **(key_fields or {}))
+        if rates:
+            admin.set_price(model, rates)  # first, so that whoever knows the model knows its price too
+        made = admin.add_upstream(
+            f"upstream-{mark}",
+            upstream.url + base_path,
+            {model: upstream_model},
+            **{"api_key": UPSTREAM_SECRET} | upstream_fields,
+        )
+        headers = {"Authorization": f"Bearer {key['key']}"}
+        with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, timeout=30) as http:
+            yield Scene(proxy, admin, db, upstream, made["id"], user, key["key"], key["id"], model, rates, http)
