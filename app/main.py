@@ -1,6 +1,7 @@
 """The application: what it is made of, and the order in which it starts and stops."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -46,8 +47,8 @@ def create_app(settings: Settings | None = None, *, demo_secret: str | None = No
         lifespan=lambda app: _running(app, settings),
     )
     install_problems(app)
+    include_data_plane(app)  # first: routes are tried in order
     include_all(app)
-    include_data_plane(app)
     if demo_secret is not None:
         app.mount(DEMO_PATH, demo_app(demo_secret))
     return app
@@ -82,6 +83,8 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             tasks=tasks,
         )
         app.state.services = Services(settings=settings, database=database, vault=vault, catalog=catalog, callers=callers, gateway=gateway)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
         yield
         gateway.accepting = False
         await _settle_all(settlement, settings.shutdown_wait)

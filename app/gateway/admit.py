@@ -38,15 +38,16 @@ class AdmittedCall:
     record: CallRecord
     route: Route
     price: Price
-    bound: Bound
     open_ended: bool
     asks_usage: bool
+    bound: Bound = Bound(0, 0)
+    ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
     attempts: list[dict[str, object]] = field(default_factory=list)
 
-    @property
-    def ceiling(self) -> Decimal:
-        return self.price.ceiling(self.bound)
+    def set_bound(self, bound: Bound) -> None:
+        self.bound = bound
+        self.ceiling = self.price.ceiling(bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class Admitter:
         bound, is_guess = self._bound(request)
         asks_usage = request.is_stream and not request.wants_usage and route.target.stream_usage == "inject"
         open_ended = request.open_ended or is_guess
-        call = AdmittedCall(protocol, request, caller, record, route, price, bound, open_ended, asks_usage)
+        call = AdmittedCall(protocol, request, caller, record, route, price, open_ended, asks_usage)
+        call.set_bound(bound)
         decision = await self._hold(call)
         if decision.outcome == "credit":
             decision = await self._try_less(call, decision)
@@ -111,15 +113,14 @@ class Admitter:
         return Bound(input_bound, output * request.choices + request.extra_output, request.kinds), known is None
 
     async def _hold(self, call: AdmittedCall) -> Decision:
-        ceiling = call.ceiling
-        if ceiling > LARGEST_CHARGE:
+        if call.ceiling > LARGEST_CHARGE:
             raise InvalidRequest("The call may cost more than one call can be billed. Lower its output limit.", code="call_too_large")
         return await self.holds.reserve(
             Hold(
                 request_id=call.record.request_id,
                 user_id=call.caller.user_id,
                 key_id=call.caller.key_id,
-                amount=ceiling,
+                amount=call.ceiling,
                 tokens=call.bound.input_tokens + call.bound.output_tokens,
                 open_ended=call.open_ended,
                 entry=call.record.orphan_entry(),
@@ -129,7 +130,7 @@ class Admitter:
     async def _try_less(self, call: AdmittedCall, decision: Decision) -> Decision:
         """Counts the input instead of bounding it by its bytes, then lowers the output limit where the client left it open."""
         request = call.request
-        call.bound = replace(call.bound, input_tokens=await self._counted_input(call))
+        call.set_bound(replace(call.bound, input_tokens=await self._counted_input(call)))
         may_limit = request.output_limit is None and request.has_output and self.settings.output_limit == "apply"
         for _ in range(3):  # the balance may move between two looks at it
             available = decision.available or Decimal(0)
@@ -137,7 +138,7 @@ class Admitter:
                 fitting = call.price.affordable_output(available, call.bound) // request.choices
                 if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
                     break
-                call.bound = replace(call.bound, output_tokens=fitting * request.choices)
+                call.set_bound(replace(call.bound, output_tokens=fitting * request.choices))
                 call.output_limit_applied = fitting
             decision = await self._hold(call)
             if decision.outcome != "credit":

@@ -35,7 +35,7 @@ class UpstreamAnswer:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes. Raises `UpstreamBroken`."""
         try:
-            async for chunk in self._response.content.iter_any():
+            while chunk := await self._response.content.readany():
                 yield chunk
         except TimeoutError:
             raise UpstreamBroken("the upstream stalled: it sent nothing for too long") from None
