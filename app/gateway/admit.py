@@ -25,6 +25,7 @@ SMALLEST_APPLIED_LIMIT = 256
 TOKENIZER_MARGIN = Decimal("1.2")
 """By how much a counted input may fall short of the provider's count: other vocabularies, chat templates, tools."""
 NO_LIMITS = ModelLimits()
+NO_BOUND = Bound(0, 0)
 FREE = Price(id=None, model_name="", rates={"input": Decimal(0), "output": Decimal(0)})
 
 
@@ -40,7 +41,7 @@ class AdmittedCall:
     price: Price
     open_ended: bool
     asks_usage: bool
-    bound: Bound = Bound(0, 0)
+    bound: Bound = NO_BOUND
     ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
     attempts: list[dict[str, object]] = field(default_factory=list)
