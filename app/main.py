@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from fastapi_swagger import patch_fastapi
 from uuid_utils.compat import uuid7
 
 from app import logs
@@ -45,10 +46,14 @@ def create_app(settings: Settings | None = None, *, demo_secret: str | None = No
         version=version("aigcspace-billing-proxy"),
         description=DESCRIPTION,
         lifespan=lambda app: _running(app, settings),
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
     )
     install_problems(app)
     include_data_plane(app)  # first: routes are tried in order
     include_all(app)
+    patch_fastapi(app)  # /docs, with its scripts from an installed package: FastAPI's own page loads them from elsewhere
     if demo_secret is not None:
         app.mount(DEMO_PATH, demo_app(demo_secret))
     return app

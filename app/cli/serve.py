@@ -78,7 +78,7 @@ def _listen(settings: Settings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as refused:
-        reason = refused.strerror or str(refused)
+        reason = os.strerror(refused.errno) if refused.errno else str(refused)
         raise StartupError(f"can't listen on {settings.host}:{settings.port} ({reason}): set another PORT or HOST") from refused
     listener.set_inheritable(True)
     return listener
