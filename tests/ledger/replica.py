@@ -1,0 +1,80 @@
+"""One proxy's ledger as the proxy runs it, on an event loop of its own: its engine, its holds, its settlement."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from app.database import Database
+from app.ledger.hold import Decision, Holds
+from app.ledger.settlement import Settlement
+from tests.harness.background import Background
+from tests.ledger.calls import Call
+
+T = TypeVar("T")
+
+
+class Replica:
+    """`database`, `holds` and `settlement` are used on the replica's loop, by what `run` is given."""
+
+    def __init__(self, url: str) -> None:
+        self._loop = Background()
+        self.database = Database(url, pool_size=4, application_name="tests-ledger")
+        self.holds = Holds(self.database, instance_id=uuid4())
+        self.settlement = Settlement(self.database, time_zone="UTC")
+        self._tasks = self.run(self._start())
+
+    def run(self, work: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
+        return self._loop.run(work, within=within)
+
+    async def reserving(self, calls: Iterable[Call]) -> list[Decision]:
+        """All at once, so that they share batches; raises what any of them raises."""
+        return await asyncio.gather(*(self.holds.reserve(call.hold()) for call in calls))
+
+    async def settling(self, calls: Iterable[Call]) -> list[None | BaseException]:
+        """All at once; what could not be settled stands as its error in its place."""
+        return await asyncio.gather(*(self.settlement.submit(call.outcome()) for call in calls), return_exceptions=True)
+
+    def reserve(self, *calls: Call) -> list[Decision]:
+        return self.run(self.reserving(calls))
+
+    def outcomes(self, *calls: Call) -> list[str]:
+        return [decision.outcome for decision in self.reserve(*calls)]
+
+    def hold(self, *calls: Call) -> None:
+        """Reserves what must be granted."""
+        assert self.outcomes(*calls) == ["granted"] * len(calls)
+
+    def settle(self, *calls: Call) -> None:
+        """Settles what must not fail."""
+        assert self.run(self.settling(calls)) == [None] * len(calls)
+
+    def close(self) -> None:
+        self.run(self._stop())
+        self._loop.close()
+
+    async def _start(self) -> Sequence[asyncio.Task[None]]:
+        return [asyncio.create_task(part.run()) for part in (self.holds, self.settlement)]
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        endings = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.database.close()
+        assert all(isinstance(ending, asyncio.CancelledError) for ending in endings), endings
+
+
+@contextmanager
+def replicas(url: str, number: int) -> Iterator[list[Replica]]:
+    """Several proxies on one database, each on its own event loop and thread."""
+    started = [Replica(url) for _ in range(number)]
+    try:
+        yield started
+    finally:
+        for replica in started:
+            replica.close()
+
+
+async def several(*works: Awaitable[T]) -> list[T]:
+    return list(await asyncio.gather(*works))
