@@ -12,12 +12,9 @@ Whatever is in the way becomes a `StartupError` of one line. If the server ends 
 import contextlib
 import fcntl
 import os
-import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -34,20 +31,17 @@ from app.runtime.postgres_cluster import (
     socket_path,
     telling_line,
 )
+from app.runtime.postgres_process import POLL, end_orphan, false_matches, shut_down
 
 PORT = "5432"
 """Only part of the socket's name; said in the URL too, where PGPORT would else change it."""
 
-POLL = 0.02
 START_LIMIT = 30.0
 RECOVERY_LIMIT = 300.0
 """As long as the server says that it is replaying its log after a crash."""
 
 OTHERS_LIMIT = 15.0
 """For the last processes of a killed server, which still hold its shared memory."""
-
-SHUTDOWN = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
-"""Fast, then immediate (recovers at the next start), then by the kernel; each with its patience in seconds."""
 
 LOG_AGE = 6 * 86_400.0
 
@@ -125,7 +119,7 @@ class EmbeddedPostgres:
         """Ends the server and waits for it, at most 45 s; then frees DATA_DIR. Does nothing the second time."""
         process, self._process = self._process, None
         if process is not None:
-            _shut_down(process.pid, lambda: process.poll() is None)
+            shut_down(process.pid, lambda: process.poll() is None)
         sockets, self._sockets = self._sockets, None
         if sockets is not None:
             with contextlib.suppress(OSError):  # a server that had to be killed leaves its socket there
@@ -141,7 +135,7 @@ class EmbeddedPostgres:
         owner = Owner.of(self._data)
         if self._data.exists():
             check_version(self._data, programs)
-            _end_orphan(self._data)
+            end_orphan(self._data)
             self._forget_old_logs()
         else:
             create(self._data, programs, owner)
@@ -166,7 +160,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=owner.environment() | _false_matches(self._data),
+                env=owner.environment() | false_matches(self._data),
                 start_new_session=True,
             )
         return self._wait_until_ready(self._process, written)
@@ -254,51 +248,3 @@ def _refusal(content: bytes) -> Literal["recovering"]:
     if fields.get(b"C") == "57P03":  # cannot_connect_now
         return "recovering"
     raise StartupError(f"the embedded PostgreSQL refuses connections: {fields.get(b'M')}")
-
-
-def _false_matches(data: Path) -> dict[str, str]:
-    """After a crash `postmaster.pid` stays, and its number may be another process's by now.
-
-    With `_end_orphan` done it can't be a server of `data`. PostgreSQL is told so in the way that `pg_ctl` has for it,
-    rather than by deleting the file, which also tells it of orphaned backends that still use the shared memory.
-    """
-    pid = _recorded_pid(data)
-    return {} if pid is None else {"PG_GRANDPARENT_PID": str(pid)}
-
-
-def _end_orphan(data: Path) -> None:
-    pid = _recorded_pid(data)
-    if pid is not None and not _shut_down(pid, lambda: _serves(pid, data)):
-        raise StartupError(f"PostgreSQL (pid {pid}) of an earlier run on {data} can't be ended: end it")
-
-
-def _recorded_pid(data: Path) -> int | None:
-    try:
-        return int((data / "postmaster.pid").read_text().split()[0])
-    except (FileNotFoundError, ValueError, IndexError):
-        return None
-
-
-def _serves(pid: int, data: Path) -> bool:
-    """Whether the process is a server of `data`; a number alone proves nothing, nor does a process not yet reaped."""
-    if sys.platform == "linux":
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return arguments[0].endswith(b"/bin/postgres") and os.fsencode(data) in arguments
-    said = subprocess.run(["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return f"/bin/postgres -D {data} " in said.stdout
-
-
-def _shut_down(pid: int, runs: Callable[[], bool]) -> bool:
-    """Whether the process has ended."""
-    for number, patience in SHUTDOWN:
-        if not runs():
-            return True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while runs() and time.monotonic() < deadline:
-            time.sleep(POLL)
-    return not runs()

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import app
 from app.errors import StartupError
-from app.runtime import postgres, postgres_cluster, service_user
+from app.runtime import postgres, postgres_process, postgres_cluster, service_user
 from app.runtime.postgres import EmbeddedPostgres
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up for another user")
@@ -295,10 +295,10 @@ def test_orphan_that_does_not_answer_is_killed(data_dir: Path, start: Start, own
     orphan.suspend()
     killed.kill()
     killed.wait()
-    monkeypatch.setattr(postgres, "SHUTDOWN", tuple((number, 0.1) for number, _ in postgres.SHUTDOWN[:2]))
+    monkeypatch.setattr(postgres_process, "SHUTDOWN", tuple((number, 0.1) for number, _ in postgres_process.SHUTDOWN[:2]))
     with pytest.raises(StartupError, match=rf"PostgreSQL \(pid {orphan.pid}\) of an earlier run"):
         start(data_dir)
-    monkeypatch.setattr(postgres, "SHUTDOWN", ((signal.SIGKILL, 20.0),))
+    monkeypatch.setattr(postgres_process, "SHUTDOWN", ((signal.SIGKILL, 20.0),))
     assert execute(start(data_dir).url, "SELECT n FROM kept") == [7]
     assert ended(orphan)
 
