@@ -1,7 +1,8 @@
 """One proxy's ledger as the proxy runs it, on an event loop of its own: its engine, its holds, its settlement."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -32,7 +33,7 @@ class Replica:
         """All at once, so that they share batches; raises what any of them raises."""
         return await asyncio.gather(*(self.holds.reserve(call.hold()) for call in calls))
 
-    async def settling(self, calls: Iterable[Call]) -> list[None | BaseException]:
+    async def settling(self, calls: Iterable[Call]) -> list[BaseException | None]:
         """All at once; what could not be settled stands as its error in its place."""
         return await asyncio.gather(*(self.settlement.submit(call.outcome()) for call in calls), return_exceptions=True)
 
@@ -76,5 +77,7 @@ def replicas(url: str, number: int) -> Iterator[list[Replica]]:
             replica.close()
 
 
-async def several(*works: Awaitable[T]) -> list[T]:
-    return list(await asyncio.gather(*works))
+def at_once(started: list[Replica], work: Callable[[Replica], None]) -> None:
+    """The same work on every replica, each in its own thread; raises what any of them raises."""
+    with ThreadPoolExecutor(len(started)) as threads:
+        list(threads.map(work, started))

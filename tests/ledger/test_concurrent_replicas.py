@@ -4,14 +4,13 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
 
 from tests.harness.postgres import Database
 from tests.ledger.calls import Call, Payer, account, holds, make_key
-from tests.ledger.replica import Replica, replicas
+from tests.ledger.replica import Replica, at_once, replicas
 from tests.ledger.sums import check_at_rest
 
 REPLICAS, CALLS = 3, 200
@@ -21,12 +20,6 @@ REPLICAS, CALLS = 3, 200
 def trio(db: Database) -> Iterator[list[Replica]]:
     with replicas(db.url, REPLICAS) as started:
         yield started
-
-
-def at_once(trio: list[Replica], work: Callable[[Replica], None]) -> None:
-    """The same work on every replica, each in its own thread; raises what any of them raises."""
-    with ThreadPoolExecutor(len(trio)) as threads:
-        list(threads.map(work, trio))
 
 
 class Watch:

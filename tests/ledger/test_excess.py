@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness.postgres import Database
@@ -140,7 +140,7 @@ def charges(calls: Sequence[Call], held_by_batch: Sequence[Decimal], available: 
     return charged
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None)
 @given(dear_calls, st.integers(0, 20), st.data())
 def test_any_batch_is_charged_as_the_rule_says(
     ledger: Replica, db: Database, wanted: list[tuple[Decimal, Decimal]], credit: int, data: st.DataObject

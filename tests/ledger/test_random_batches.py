@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness.postgres import Database
@@ -81,7 +81,7 @@ def _call(user_id: str, key_id: int, plan: Plan) -> Call:
     return Call(user_id, key_id, plan.cost, ceiling=plan.cost + plan.spare, row=row)
 
 
-bounded = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(max_examples=EXAMPLES, deadline=None)
 
 
 @bounded

@@ -76,16 +76,3 @@ def test_a_replay_frees_no_hold_of_another_call(ledger: Replica, db: Database, n
     assert holds(db, payer.user_id) == 1
     assert account(db, payer.user_id)["held"] == 4
     assert meter(db, payer.key_id)["in_flight"] == 1
-
-
-def test_a_call_that_is_reserved_again_after_it_ended_is_still_one_row(
-    ledger: Replica, db: Database, new_payer: Callable[..., Payer]
-) -> None:
-    payer = new_payer(credit="10")
-    call = payer.call("1")
-    ledger.hold(call)
-    ledger.settle(call)
-
-    ledger.settle(call)
-
-    assert len(rows(db, payer.user_id)) == 1

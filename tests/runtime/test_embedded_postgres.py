@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import app
 from app.errors import StartupError
-from app.runtime import postgres, postgres_process, postgres_cluster, service_user
+from app.runtime import postgres_cluster, postgres_process, service_user
 from app.runtime.postgres import EmbeddedPostgres
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up for another user")
