@@ -1,6 +1,5 @@
 """A first start on nothing but a directory: the demo answers, its secrets are private, and the next start finds all."""
 
-import os
 import signal
 import stat
 import subprocess
@@ -44,7 +43,13 @@ class Installation:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *arguments], cwd=self.directory, env=self.environment | settings, capture_output=True, text=True, timeout=40
+            [*COMMAND, *arguments],
+            cwd=self.directory,
+            env=self.environment | settings,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
         )
 
     def secrets(self) -> dict[str, str]:
@@ -100,10 +105,11 @@ def test_the_next_start_finds_all_as_it_was(installation: Installation) -> None:
 
 def test_secrets_are_private_and_not_printed(installation: Installation) -> None:
     printed = installation.start()
-    assert stat.S_IMODE(os.stat(installation.directory / ".data/secrets.env").st_mode) == 0o600
+    secrets_file = installation.directory / ".data/secrets.env"
+    assert stat.S_IMODE(secrets_file.stat().st_mode) == 0o600
     assert not [name for name, value in installation.secrets().items() if value in printed]
     installation.stop()
-    os.chmod(installation.directory / ".data/secrets.env", 0o644)
+    secrets_file.chmod(0o644)
     refused = installation.run("serve")
     assert refused.returncode == 1
     assert "chmod 600" in refused.stderr
@@ -148,7 +154,7 @@ def test_a_provider_in_the_environment_becomes_an_upstream_with_list_prices(inst
 def test_a_stop_leaves_no_process(installation: Installation, number: int) -> None:
     installation.start()
     assert installation.stop(number) == 0
-    left = subprocess.run(["/usr/bin/pgrep", "-f", str(installation.directory)], capture_output=True, text=True)
+    left = subprocess.run(["/usr/bin/pgrep", "-f", str(installation.directory)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
 
 
