@@ -1,5 +1,6 @@
 """Types of fields that requests and answers share: money, moments, names, paging."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -12,18 +13,22 @@ LARGEST_MONEY = 1_000_000_000
 MOST_DECIMALS = 10
 
 
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a decimal string or a number")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def _plain_number(value: Any) -> Any:
+    """Python itself also reads `5_0`, surrounding space and the digits of other scripts."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        raise ValueError("must be a decimal string, such as 12.50, or a number")
     return value
 
 
 def _storable(amount: Decimal) -> Decimal:
-    if abs(amount) > LARGEST_MONEY:
+    if not -LARGEST_MONEY <= amount <= LARGEST_MONEY:  # arithmetic, even `abs`, overflows for exponents that Decimal can hold
         raise ValueError(f"must be from -{LARGEST_MONEY} to {LARGEST_MONEY}")
     if amount != round(amount, MOST_DECIMALS):
         raise ValueError(f"must have at most {MOST_DECIMALS} decimals")
-    return amount
+    return amount or Decimal(0)  # a zero may have any exponent
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -41,11 +46,11 @@ def _no_nul(text: str) -> str:
 
 Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str)]
 """Answered as a decimal string, never as a float."""
-MoneyIn = Annotated[Decimal, BeforeValidator(_no_boolean, json_schema_input_type=str | float), AfterValidator(_storable)]
+MoneyIn = Annotated[Decimal, BeforeValidator(_plain_number, json_schema_input_type=str | float), AfterValidator(_storable)]
 """A decimal string; a JSON number is taken too."""
 MomentIn = Annotated[datetime, AfterValidator(_in_utc)]
 Moment = AwareDatetime
-Rate = Annotated[str | int | float, BeforeValidator(_no_boolean)]
+Rate = Annotated[str | int | float, BeforeValidator(_plain_number)]
 Text = Annotated[str, Field(max_length=255), AfterValidator(_no_nul)]
 
 UserId = Annotated[str, Path(min_length=1, max_length=50, description="The user's id.", examples=["alice"]), AfterValidator(_no_nul)]

@@ -14,6 +14,8 @@ from app.reports.calls import CallFilters, get_call, list_calls
 router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 503))
 
 Number = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+Bill = Annotated[MoneyIn, Field(max_digits=12, decimal_places=4)]
+"""As the column, NUMERIC(12, 4), which it is compared with."""
 
 
 class CallQuery(Request):
@@ -34,7 +36,7 @@ class CallQuery(Request):
     end_user: Text | None = None
     created_from: MomentIn | None = Field(default=None, description="Inclusive. ISO 8601; without a zone it is UTC. Write `+` as `%2B`.")
     created_to: MomentIn | None = Field(default=None, description="Exclusive.")
-    min_bill: MoneyIn | None = Field(default=None, description="Rows whose bill is at least this.")
+    min_bill: Bill | None = Field(default=None, description="Rows whose bill is at least this.")
     limit: int = Field(default=100, ge=1, le=500, description="Rows on a page.")
     cursor: str | None = Field(default=None, max_length=1000, description="`next_cursor` of the page before.")
 

@@ -8,8 +8,10 @@ all, and named in `Charge.unpriced`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Self
+
+from app.billing.usage import LARGEST_COUNT
 
 PER_MILLION = frozenset(
     {
@@ -40,6 +42,7 @@ SILENT_FALLBACK = frozenset({"cache_read", "cache_write", "cache_write_1h", "rea
 LARGEST_RATE = Decimal(10_000_000)
 RATE_DECIMALS = 10
 CHARGE_UNIT = Decimal("1e-10")
+_EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
 LARGEST_CHARGE = Decimal(99999999)
 """The largest charge of one call: what `bill` NUMERIC(12,4) holds."""
 
@@ -89,6 +92,23 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
+class _Line:
+    fixed: Decimal
+    per_million_output: Decimal
+
+    def at(self, output_tokens: int) -> Decimal:
+        return self.fixed + (output_tokens * self.per_million_output).scaleb(-6)
+
+    def reaches(self, available: Decimal | None) -> int:
+        """The output tokens that `available` covers; None covers all."""
+        if available is None or (self.per_million_output == 0 and available >= self.fixed):
+            return LARGEST_COUNT
+        if available < self.fixed:
+            return 0
+        return int((available - self.fixed).scaleb(6) / self.per_million_output)
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """Rates in the currency of the installation. `tiers`: (input tokens above which they hold, rates), ascending."""
 
@@ -124,8 +144,8 @@ class Price:
         unpriced = []
         total = Decimal(0)
         for meter, quantity in ({**meters, "request": 1} if "request" in rates else meters).items():
-            rate, direct = _rate_of(meter, rates)
-            if not direct and meter not in SILENT_FALLBACK:
+            rate, source = _rate_of(meter, rates)
+            if source is None or (source != meter and meter not in SILENT_FALLBACK):
                 unpriced.append(meter)
             per = 1 if meter in EACH else 1_000_000
             amount = quantity * rate
@@ -133,31 +153,30 @@ class Price:
                 amount = amount.scaleb(-6)
             items.append(LineItem(meter, quantity, rate, per, amount))
             total += amount
-        amount = (total * multiplier).quantize(CHARGE_UNIT, ROUND_HALF_UP)
-        return Charge(min(amount, LARGEST_CHARGE), tuple(items), tuple(unpriced))
+        return Charge(min(_rounded(total * multiplier), LARGEST_CHARGE), tuple(items), tuple(unpriced))
 
     def ceiling(self, bound: Bound, *, multiplier: Decimal = Decimal(1)) -> Decimal:
         """The most that a call within `bound` can cost: at the dearest tier in reach and the dearest kind of token."""
-        reachable = [self.rates, *(self.rates_at(above + 1) for above, _ in self.tiers if bound.input_tokens > above)]
-        dearest = max(
-            (
-                bound.input_tokens * _dearest(rates, bound.kinds & _INPUT_KINDS | {"input"})
-                + bound.output_tokens * _dearest(rates, bound.kinds & _OUTPUT_KINDS | {"output"})
-            ).scaleb(-6)
-            + rates.get("request", Decimal(0))
-            for rates in reachable
-        )
-        return (dearest * multiplier).quantize(CHARGE_UNIT, ROUND_HALF_UP)
+        return _rounded(max(line.at(bound.output_tokens) for line in self._lines(bound)) * multiplier)
 
     def affordable_output(self, available: Decimal, bound: Bound, *, multiplier: Decimal = Decimal(1)) -> int:
         """The most output tokens, up to those of `bound`, with which its ceiling fits `available`; 0 if none does."""
-        without = self.ceiling(replace(bound, output_tokens=0), multiplier=multiplier)
-        a_million = self.ceiling(replace(bound, output_tokens=1_000_000), multiplier=multiplier) - without
-        if available < without:
-            return 0
-        tokens = min(bound.output_tokens, int((available - without) * 1_000_000 / a_million)) if a_million else bound.output_tokens
+        tokens = min(line.reaches(available / multiplier if multiplier else None) for line in self._lines(bound))
+        tokens = max(0, min(tokens, bound.output_tokens))
         fits = self.ceiling(replace(bound, output_tokens=tokens), multiplier=multiplier) <= available
         return tokens if fits else max(0, tokens - 1)
+
+    def _lines(self, bound: Bound) -> list[_Line]:
+        """What a call costs by its output tokens, at each tier in reach."""
+        reachable = [self.rates, *(self.rates_at(above + 1) for above, _ in self.tiers if bound.input_tokens > above)]
+        return [
+            _Line(
+                (bound.input_tokens * _dearest(rates, bound.kinds & _INPUT_KINDS | {"input"})).scaleb(-6)
+                + rates.get("request", Decimal(0)),
+                _dearest(rates, bound.kinds & _OUTPUT_KINDS | {"output"}),
+            )
+            for rates in reachable
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """As it is kept on rows and holds, so that a bill can be explained after the price has changed."""
@@ -165,14 +184,25 @@ class Price:
         return {"id": self.id, "model_name": self.model_name, "rates": _plain(self.rates)} | ({"tiers": tiers} if tiers else {})
 
 
-def _rate_of(meter: str, rates: Mapping[str, Decimal]) -> tuple[Decimal, bool]:
-    """The rate that applies, and whether it is the meter's own."""
+def _rate_of(meter: str, rates: Mapping[str, Decimal]) -> tuple[Decimal, str | None]:
+    """The rate that applies, and the meter that it is the rate of; None where there is none."""
     name: str | None = meter
     while name is not None:
         if name in rates:
-            return rates[name], name == meter
+            return rates[name], name
         name = FALLBACK.get(name)
-    return Decimal(0), False
+    return Decimal(0), None
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(CHARGE_UNIT, context=_EXACT)
+
+
+def _decimals(rate: Decimal) -> int:
+    """Without the zeros at its end."""
+    _, digits, exponent = rate.as_tuple()
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return -int(exponent) - zeros if any(digits) else 0
 
 
 def _dearest(rates: Mapping[str, Decimal], kinds: frozenset[str]) -> Decimal:
@@ -192,7 +222,7 @@ def _parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
             raise ValueError(f"the rate of {meter} is no decimal number: {text!r}") from None
         if not rate.is_finite() or not 0 <= rate <= LARGEST_RATE:
             raise ValueError(f"the rate of {meter} must be from 0 to {LARGEST_RATE:,}")
-        if -int(rate.normalize().as_tuple().exponent) > RATE_DECIMALS:
+        if _decimals(rate) > RATE_DECIMALS:
             raise ValueError(f"the rate of {meter} has more than {RATE_DECIMALS} decimals")
         parsed[meter] = rate or Decimal(0)  # a zero may have an exponent without end
     return parsed

@@ -1,7 +1,8 @@
 """Who calls: the owner of a platform key and what the key may do.
 
-A key's answer is kept for `REMEMBERED` seconds. That can't let a revoked key through: the reserve step looks again at
-each call, under lock. An unknown key is asked for every time, so that a key inserted by the platform works at once.
+A key's answer is kept for `REMEMBERED` seconds. That can't let a revoked or rotated key through: the reserve step looks
+again at each call, under lock. What else the key may do is as old as that. An unknown key is asked for every time, so
+that a key inserted by the platform works at once.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ class Caller:
     models: tuple[str, ...] | None
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] | None
     is_disabled: bool
+    key_hash: str
 
     def may_use(self, model: str) -> bool:
         return self.models is None or any(
@@ -99,9 +101,11 @@ class Callers:
         row = (await session.execute(query)).one_or_none()
         if row is None or row[1] is None:
             raise Unauthenticated("Incorrect API key provided. Check the key that your client sends, or ask your operator for a new one.")
-        return await self._admitted(session, row)
+        return await self._admitted(session, row, key_hash)
 
-    async def _admitted(self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int]) -> Caller:
+    async def _admitted(
+        self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int], key_hash: str
+    ) -> Caller:
         key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id = row
         assert user_id is not None
         if policy is not None and policy.disabled_at is not None:
@@ -113,7 +117,7 @@ class Callers:
         if meter_key_id is None:
             await session.execute(insert(KeyMeter).values(key_id=key_id).on_conflict_do_nothing())
         if policy is None:
-            return Caller(user_id, key_id, "key", None, None, user_disabled_at is not None)
+            return Caller(user_id, key_id, "key", None, None, user_disabled_at is not None, key_hash)
         return Caller(
             user_id,
             key_id,
@@ -121,4 +125,5 @@ class Callers:
             None if policy.models is None else tuple(policy.models),
             None if policy.allowed_ips is None else tuple(ip_network(allowed, strict=False) for allowed in policy.allowed_ips),
             user_disabled_at is not None,
+            key_hash,
         )

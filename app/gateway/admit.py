@@ -26,6 +26,8 @@ TOKENIZER_MARGIN = Decimal("1.2")
 """By how much a counted input may fall short of the provider's count: other vocabularies, chat templates, tools."""
 NO_LIMITS = ModelLimits()
 NO_BOUND = Bound(0, 0)
+LARGEST_COUNTED = 1_000_000
+"""Bytes of a request that may be counted before it is refused: counting takes 0.2 s a megabyte."""
 FREE = Price(id=None, model_name="", rates={"input": Decimal(0), "output": Decimal(0)})
 
 
@@ -45,6 +47,11 @@ class AdmittedCall:
     ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
     attempts: list[dict[str, object]] = field(default_factory=list)
+
+    def without_secret(self, text: bytes) -> bytes:
+        """Some upstreams repeat, in an error, the credentials that they refuse."""
+        secret = self.route.target.secret
+        return text.replace(secret.encode(), b"*" * len(secret.encode())) if secret else text
 
     def set_bound(self, bound: Bound) -> None:
         self.bound = bound
@@ -121,6 +128,7 @@ class Admitter:
                 request_id=call.record.request_id,
                 user_id=call.caller.user_id,
                 key_id=call.caller.key_id,
+                key_hash=call.caller.key_hash,
                 amount=call.ceiling,
                 tokens=call.bound.input_tokens + call.bound.output_tokens,
                 open_ended=call.open_ended,
@@ -136,10 +144,10 @@ class Admitter:
         for _ in range(3):  # the balance may move between two looks at it
             available = decision.available or Decimal(0)
             if call.ceiling > available:
-                fitting = call.price.affordable_output(available, call.bound) // request.choices
+                fitting = (call.price.affordable_output(available, call.bound) - request.extra_output) // request.choices
                 if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
                     break
-                call.set_bound(replace(call.bound, output_tokens=fitting * request.choices))
+                call.set_bound(replace(call.bound, output_tokens=fitting * request.choices + request.extra_output))
                 call.output_limit_applied = fitting
             decision = await self._hold(call)
             if decision.outcome != "credit":
@@ -149,7 +157,7 @@ class Admitter:
     async def _counted_input(self, call: AdmittedCall) -> int:
         """No more than the bound by bytes. What isn't text, such as the JSON around it, still counts by its bytes."""
         bound = call.bound.input_tokens
-        if call.request.open_ended:
+        if call.request.open_ended or len(call.request.body) > LARGEST_COUNTED:
             return bound
         texts = await asyncio.to_thread(call.protocol.request_texts, call.request.body)
         text_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
@@ -174,7 +182,9 @@ class Admitter:
         available = decision.available or Decimal(0)
         currency = self.settings.currency
         message = f"This call may cost up to {_money(call.ceiling)} {currency}, and {_money(available)} {currency} is available."
-        fitting = call.price.affordable_output(available, call.bound) // call.request.choices if call.request.has_output else 0
+        fitting = 0
+        if call.request.has_output:
+            fitting = (call.price.affordable_output(available, call.bound) - call.request.extra_output) // call.request.choices
         if fitting > 0:
             message += f" An output limit of {fitting} tokens or less would fit."
         message += f" Top up at {self.settings.topup_url}" if self.settings.topup_url else " Ask your operator for credit."

@@ -62,10 +62,10 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         call.attempts.append(_attempt(call, started, error=type(failed).__name__))
         raise
     call.attempts.append(_attempt(call, started, status=answer.status))
-    if answer.status in (401, 402, 403) or 300 <= answer.status < 400:
+    if answer.status in (401, 402, 403) or not (200 <= answer.status < 300 or 400 <= answer.status < 600):
         answer.close()
-        if answer.status < 400:
-            raise UpstreamFailed("The upstream answered with a redirect, which is not followed.", code="upstream_redirect")
+        if answer.status not in (401, 402, 403):
+            raise UpstreamFailed(f"The upstream answered with status {answer.status}, which is no answer.", code="upstream_status")
         raise UpstreamFailed(
             "The upstream refused this service's own credentials. The operator has to mend that; your key is fine.", code="upstream_auth"
         )
@@ -74,8 +74,9 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
 
 def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
     """What of the upstream's headers the client gets."""
+    hidden = HIDDEN_ANSWER_HEADERS | {b"content-length"} if answer.is_stream else HIDDEN_ANSWER_HEADERS  # events may be taken out
     passing = [(name.lower(), value) for name, value in answer.raw_headers]
-    return [(name, value) for name, value in passing if name not in HIDDEN_ANSWER_HEADERS and not name.startswith(HIDDEN_ANSWER_PREFIXES)]
+    return [(name, value) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)]
 
 
 def _attempt(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:

@@ -16,6 +16,10 @@ LARGEST_EVENT = 262_144
 LARGEST_COPY = 8 * 1024 * 1024
 """Bytes of a unary answer that are kept whole; of a larger one, the end."""
 KEPT_END = 65_536
+FOLD_AT = 65_536
+"""Bytes of events that are kept as they came, until their texts are taken out of them. A short stream is never parsed."""
+MOST_TEXTS = 20_000
+"""Texts, mostly of a token each, that are kept until they are counted."""
 
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 
@@ -24,18 +28,20 @@ _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 class StreamMeter:
     """Passes whole events on, at once. `strips`: an event that is there only because we asked for usage is taken out.
 
-    `delivered` holds the events that passed since `take_delivered`; `usage` the last report; `error` an error event's
-    message; `terminal` whether the terminal event has come, from when on all that arrives is held back."""
+    `usage` is the last report; `error` an error event's message; `terminal` whether the terminal event has come, from when
+    on all that arrives is held back; `unread_bytes` what passed as parts of events too large to be read."""
 
     protocol: Protocol
     strips: bool
     usage: Usage | None = None
     error: str | None = None
     terminal: bool = False
-    delivered: list[bytes] = field(default_factory=list)
-    delivered_bytes: int = 0
+    unread_bytes: int = 0
+    _delivered: list[bytes] = field(default_factory=list)
+    _delivered_bytes: int = 0
+    _texts: list[str] = field(default_factory=list)
     _tail: bytes = b""
-    _passing: bool = False
+    _large_end: bytes = b""
     _held: bytes = b""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -48,16 +54,19 @@ class StreamMeter:
         if end == 0:
             return self._unfinished(data)
         block, self._tail = data[:end], data[end:]
-        self._passing = False
+        if self._large_end:
+            self._read_large(block)
         if self.protocol.telling.search(block):
             block = self._read(block)
-        self.delivered.append(block)
-        self.delivered_bytes += len(block)
+        self._delivered.append(block)
+        self._delivered_bytes += len(block)
+        if self._delivered_bytes > FOLD_AT:
+            self._fold()
         return block
 
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
-        if self._tail and not self._passing and self.protocol.telling.search(self._tail):
+        if self._tail and not self._large_end and self.protocol.telling.search(self._tail):
             told = self.protocol.read_event(self._tail)
             self.usage, self.error = told.usage or self.usage, told.error or self.error
             self.terminal = told.is_terminal
@@ -69,18 +78,35 @@ class StreamMeter:
         held, self._held, self._tail = self._held or self._tail, b"", b""
         return held
 
-    def take_delivered(self) -> bytes:
-        taken = b"".join(self.delivered)
-        self.delivered, self.delivered_bytes = [], 0
-        return taken
+    @property
+    def texts_are_many(self) -> bool:
+        return len(self._texts) > MOST_TEXTS
+
+    def take_texts(self) -> list[str]:
+        """The texts that were delivered since they were last taken."""
+        self._fold()
+        texts, self._texts = self._texts, []
+        return texts
+
+    def _fold(self) -> None:
+        self._texts += self.protocol.answer_texts(b"".join(self._delivered))
+        self._delivered, self._delivered_bytes = [], 0
 
     def _unfinished(self, data: bytes) -> bytes:
-        if not self._passing and len(data) <= LARGEST_EVENT:
+        if not self._large_end and len(data) <= LARGEST_EVENT:
             self._tail = data
             return b""
-        self._passing = True
         self._tail = data[-3:]  # a boundary may be split between this chunk and the next
+        self.unread_bytes += len(data) - 3
+        self._large_end = (self._large_end + data[:-3])[-KEPT_END:]
         return data[:-3]
+
+    def _read_large(self, block: bytes) -> None:
+        """Of an event that was too large to be kept, the end is looked at for usage."""
+        end = _BOUNDARY.search(block)
+        assert end is not None
+        self.usage = self.protocol.usage_of(self._large_end + block[: end.start()]) or self.usage
+        self._large_end = b""
 
     def _read(self, block: bytes) -> bytes:
         """Reads the events of a block; returns what of it the client may have now."""
@@ -113,6 +139,7 @@ class BodyMeter:
     encoding: str | None
     received: int = 0
     _copy: bytearray = field(default_factory=bytearray)
+    _head: bytes = b""
     _held: bytes = b""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -120,6 +147,7 @@ class BodyMeter:
         self.received += len(chunk)
         self._copy += chunk
         if len(self._copy) > LARGEST_COPY:
+            self._head = self._head or bytes(self._copy[:KEPT_END])
             del self._copy[:-KEPT_END]
         data = self._held + chunk if self._held else chunk
         if self.length is not None and self.received >= self.length:
@@ -128,17 +156,18 @@ class BodyMeter:
         self._held = data[-1:]
         return data[:-1]
 
-    @property
-    def is_whole(self) -> bool:
-        return self.length is None or self.received >= self.length
-
     def release(self) -> bytes:
         held, self._held = self._held, b""
         return held
 
     def answer(self) -> bytes:
-        """The body for reading, decompressed where it came compressed although plain was asked for."""
-        return _decompressed(bytes(self._copy), self.encoding)
+        """The body for reading, of a very large one the two ends. Decompressed where it came compressed although plain was
+        asked for; empty where that can't be done."""
+        encoding = (self.encoding or "identity").strip().lower()
+        whole = self._head + bytes(self._copy)
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            return _decompressed(whole)
+        return whole if encoding == "identity" else b""
 
 
 def _last_boundary(data: bytes) -> int:
@@ -150,9 +179,7 @@ def _last_boundary(data: bytes) -> int:
     return ends[-1] if ends else 0
 
 
-def _decompressed(body: bytes, encoding: str | None) -> bytes:
-    if encoding not in ("gzip", "deflate", "x-gzip"):
-        return body
+def _decompressed(body: bytes) -> bytes:
     try:
         return zlib.decompressobj(wbits=47).decompress(body, LARGEST_COPY)
     except zlib.error:

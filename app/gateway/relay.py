@@ -2,8 +2,12 @@
 
 the answer ends             usage as reported, else counted
 the client leaves           a stream is cancelled upstream, and what was delivered is counted
-the upstream breaks off     what was delivered is counted; the client gets an error event, or its connection is cut
+the upstream breaks off     of a stream, what was delivered is counted, and the client gets an error event; any other
+                            answer is of no use to the client and billed only if it holds its usage, and is cut off
+the process stops           what was delivered is counted roughly, as there is no time for more
 """
+
+import asyncio
 
 import structlog
 
@@ -11,7 +15,7 @@ from app.billing.usage import Usage
 from app.errors import UpstreamFailed
 from app.gateway.admit import AdmittedCall
 from app.gateway.client import Client
-from app.gateway.estimate import FOLD_AT, Tokenizer
+from app.gateway.estimate import BYTES_PER_TOKEN, Tokenizer, rough_count
 from app.gateway.forward import answer_headers
 from app.gateway.meter import BodyMeter, StreamMeter
 from app.gateway.settle import Settling
@@ -20,12 +24,15 @@ from app.runtime.tasks import OwnedTasks
 
 log = structlog.get_logger(__name__)
 
+REST_WAIT = 5.0
+"""Seconds in which an upstream has to end its answer after the terminal event."""
+
 
 class Relay:
     def __init__(self, call: AdmittedCall, answer: UpstreamAnswer, client: Client, settling: Settling, tokenizer: Tokenizer) -> None:
         self._call = call
         self._protocol = call.protocol
-        self._record = call.record
+        self._model = call.request.model
         self._answer = answer
         self._client = client
         self._settling = settling
@@ -37,22 +44,15 @@ class Relay:
         meter = StreamMeter(self._protocol, strips=self._call.asks_usage)
         await self._start()
         watch = tasks.spawn(self._client.when_gone(self._leave), name="client watch")
-        broken: str | None = None
         try:
-            async for chunk in self._answer.chunks():
-                passing = meter.feed(chunk)
-                if passing:
-                    self._record.saw_first_token()
-                    await self._client.send(passing)
-                    if meter.delivered_bytes > FOLD_AT:
-                        await self._count_delivered(meter)
-                if meter.terminal or self._client_gone:
-                    break
-        except UpstreamBroken as cut:
-            broken = str(cut)
-        meter.finish()
-        await self._settle_stream(meter, broken)
-        watch.cancel()
+            broken = await self._pass_events(meter)
+            meter.finish()
+            await self._settle_stream(meter, broken)
+        except asyncio.CancelledError:
+            self._submit_roughly(meter)
+            raise
+        finally:
+            watch.cancel()
         if broken and not self._client_gone:
             error = UpstreamFailed(f"The answer is incomplete: {broken}. What came so far has been billed.", code="upstream_broken")
             await self._client.send(self._protocol.error_event(error), more=False)
@@ -65,18 +65,34 @@ class Relay:
         broken: str | None = None
         try:
             async for chunk in self._answer.chunks():
-                passing = meter.feed(chunk)
+                passing = meter.feed(self._call.without_secret(chunk) if self._answer.status >= 400 else chunk)
                 if passing:
                     await self._start()
                     await self._client.send(passing)
         except UpstreamBroken as cut:
             broken = str(cut)
-        await self._settle_body(meter, broken)
+        await self._settle_body(meter.answer(), meter.received, broken)
         if broken:
             await self._break_off(broken)
             return
         await self._start()
         await self._client.send(meter.release(), more=False)
+
+    async def _pass_events(self, meter: StreamMeter) -> str | None:
+        """Until the terminal event, or the end of the answer; returns why it broke off, if it did."""
+        try:
+            async for chunk in self._answer.chunks():
+                passing = meter.feed(chunk)
+                if passing:
+                    self._call.record.saw_first_token()
+                    await self._client.send(passing)
+                if meter.texts_are_many:
+                    self._output_counted += await self._tokenizer.count(self._model, meter.take_texts())
+                if meter.terminal or self._client_gone:
+                    break
+        except UpstreamBroken as cut:
+            return str(cut)
+        return None
 
     async def _start(self) -> None:
         if not self._client.started:
@@ -91,39 +107,72 @@ class Relay:
             self._answer.close()
 
     async def _settle_stream(self, meter: StreamMeter, broken: str | None) -> None:
-        error = meter.error
-        if self._client_gone:
-            status, reason, error = "success", "client_gone", error or "The client left before the answer was complete."
-        elif broken:
-            status, reason, error = "failed", "upstream_broken", error or broken
-        elif meter.error:
-            status, reason = "failed", "upstream_error"
-        else:
-            status, reason = "success", "completed"
         usage, source = meter.usage, "provider"
         if usage is None:
-            await self._count_delivered(meter)
-            usage, source = await self._estimated(self._output_counted), "estimated"
-        self._submit(status, reason, usage, source, error)
-        await self._settling.committed()
-
-    async def _settle_body(self, meter: BodyMeter, broken: str | None) -> None:
-        usage = self._protocol.usage_of(meter.answer()) if not broken else None
-        source = "provider" if usage else "none"
-        if broken:
-            self._submit("failed", "upstream_broken", None, "none", broken)
-        elif self._answer.status >= 400:
-            self._submit("failed", "upstream_error", usage, source, _snippet(meter.answer()))
+            output = self._output_counted + await self._tokenizer.count(self._model, meter.take_texts())
+            usage, source = await self._estimate(output + meter.unread_bytes // BYTES_PER_TOKEN)
+        error = meter.error or broken
+        if self._client_gone:
+            self._submit("success", "client_gone", usage, source, meter.error or "The client left before the answer was complete.")
+        elif error:
+            self._submit("failed", "upstream_broken" if broken else "upstream_error", usage, source, error)
+        elif source == "none":
+            self._submit("failed", "upstream_empty", usage, source, "The upstream ended its stream without an answer.")
         else:
-            if usage is None:
-                texts = self._protocol.answer_texts(meter.answer())
-                usage, source = await self._estimated(await self._tokenizer.count(self._call.request.model, texts)), "estimated"
             self._submit("success", "completed", usage, source, None)
         await self._settling.committed()
 
+    async def _settle_body(self, answer: bytes, received: int, broken: str | None) -> None:
+        if self._answer.status >= 400:
+            self._submit("failed", "upstream_error", None, "none", answer.decode("utf-8", "replace"))
+            await self._settling.committed()
+            return
+        usage: Usage | None
+        usage, source = self._protocol.usage_of(answer), "provider"
+        if usage is None and not broken:
+            usage, source = await self._estimate_body(answer, received)
+        if usage is None:
+            source = "none"
+        if broken:
+            self._submit("failed", "upstream_broken", usage, source, broken)
+        elif usage is None:
+            self._submit("failed", "upstream_empty", None, source, "The upstream sent no answer that can be read.")
+        else:
+            self._submit("success", "completed", usage, source, None)
+        await self._settling.committed()
+
+    async def _estimate_body(self, answer: bytes, received: int) -> tuple[Usage | None, str]:
+        """An answer that can't be read here, such as one that came compressed all the same, counts by its bytes."""
+        if not answer and received:
+            return await self._estimate(received // BYTES_PER_TOKEN)
+        texts = self._protocol.answer_texts(answer)
+        if not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
+            return None, "none"
+        usage, source = await self._estimate(await self._tokenizer.count(self._model, texts))
+        return usage, "estimated" if source == "none" else source
+
+    async def _estimate(self, output_tokens: int) -> tuple[Usage, str]:
+        """Where nothing was delivered, nothing is billed."""
+        if not output_tokens and self._call.request.has_output and not self._client_gone:
+            return Usage(), "none"
+        texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
+        counted = await self._tokenizer.count(self._model, texts)
+        return Usage(input_tokens=counted + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+
+    def _submit_roughly(self, meter: StreamMeter) -> None:
+        if self._settling.is_submitted:
+            return
+        usage, source = meter.usage, "provider"
+        if usage is None:
+            delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
+            prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
+            usage = Usage(input_tokens=prompt + self._call.request.media_tokens, output_tokens=self._output_counted + delivered)
+            source = "estimated"
+        self._submit("failed", "interrupted", usage, source, "The proxy stopped before this call ended.")
+
     def _submit(self, status: str, reason: str, usage: Usage | None, source: str, error: str | None) -> None:
         self._settling.submit(
-            self._record.outcome(
+            self._call.record.outcome(
                 status=status,
                 end_reason=reason,
                 http_status=self._answer.status,
@@ -134,21 +183,14 @@ class Relay:
             )
         )
 
-    async def _count_delivered(self, meter: StreamMeter) -> None:
-        texts = self._protocol.answer_texts(meter.take_delivered())
-        self._output_counted += await self._tokenizer.count(self._call.request.model, texts)
-
-    async def _estimated(self, output_tokens: int) -> Usage:
-        texts = self._protocol.request_texts(self._call.request.body)
-        return Usage(input_tokens=await self._tokenizer.count(self._call.request.model, texts), output_tokens=output_tokens)
-
     async def _pass_rest(self) -> None:
         """What comes after the terminal event is passed on to the end of the body, which frees the connection."""
         try:
-            async for chunk in self._answer.chunks():
-                await self._client.send(chunk)
-        except UpstreamBroken:
-            log.info("the upstream broke off after its terminal event", request_id=str(self._record.request_id))
+            async with asyncio.timeout(REST_WAIT):
+                async for chunk in self._answer.chunks():
+                    await self._client.send(chunk)
+        except (UpstreamBroken, TimeoutError):
+            log.info("the upstream went on after its terminal event", request_id=str(self._call.record.request_id))
         await self._client.send(b"", more=False)
 
     async def _break_off(self, broken: str) -> None:
@@ -157,7 +199,3 @@ class Relay:
         if not self._client.started:
             error = UpstreamFailed(f"The upstream's answer is incomplete: {broken}. Try again.", code="upstream_broken")
             await self._client.send_error(self._protocol, error)
-
-
-def _snippet(answer: bytes) -> str:
-    return answer[:2000].decode("utf-8", "replace")

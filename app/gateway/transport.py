@@ -28,8 +28,8 @@ class UpstreamAnswer:
         self.status = response.status
         self.raw_headers: tuple[tuple[bytes, bytes], ...] = response.raw_headers
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        self.is_stream = content_type == "text/event-stream" and response.status < 400
         self.encoding = response.headers.get("Content-Encoding")
+        self.is_stream = content_type == "text/event-stream" and response.status < 400 and self.encoding in (None, "identity")
         self.length = response.content_length
 
     async def chunks(self) -> AsyncIterator[bytes]:

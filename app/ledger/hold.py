@@ -16,18 +16,19 @@ from app.ledger.group_commit import GroupCommit
 
 _RESERVE = text(
     "SELECT request_id, outcome, available, retry_after FROM aigcspace.reserve("
-    ":request_ids, :user_ids, :key_ids, :amounts, :token_estimates, :open_endeds, :entries, :instance)"
+    ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """`amount`: the ceiling. `tokens`: what the key's token bucket is charged until the true count is known.
-    `entry`: the row, as JSON, that stands in the log if this call is never settled."""
+    """`key_hash`: of what the caller presented. `amount`: the ceiling. `tokens`: what the key's token bucket is charged
+    until the true count is known. `entry`: the row, as JSON, that stands in the log if this call is never settled."""
 
     request_id: UUID
     user_id: str
     key_id: int
+    key_hash: str | None
     amount: Decimal
     tokens: int
     open_ended: bool
@@ -66,6 +67,7 @@ class Holds:
             "request_ids": [hold.request_id for hold in holds],
             "user_ids": [hold.user_id for hold in holds],
             "key_ids": [hold.key_id for hold in holds],
+            "key_hashes": [hold.key_hash for hold in holds],
             "amounts": [hold.amount for hold in holds],
             "token_estimates": [hold.tokens for hold in holds],
             "open_endeds": [hold.open_ended for hold in holds],

@@ -102,9 +102,20 @@ def test_a_price_of_the_future_is_not_used_yet_and_the_last_one_holds(scene: Sce
     assert scene.row()["charge"] == Decimal(scene.upstream.ledger[0].input) / 1_000_000
 
 
-@pytest.mark.parametrize("rates", [{}, {"input": "-1"}, {"input": "NaN"}, {"input": "1e30"}, {"inptu": "1"}, {"input": "x"}, None])
+@pytest.mark.parametrize(
+    "rates", [{}, {"input": "-1"}, {"input": "NaN"}, {"input": "1e30"}, {"inptu": "1"}, {"input": "x"}, {"input": "5_0"}, None]
+)
 def test_a_price_that_makes_no_sense(admin: Admin, name: str, rates: object) -> None:
     assert admin.http.put(f"/admin/prices/{name}", json={"rates": rates}).status_code == 422
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_told_as_a_problem(admin: Admin, declared: bool) -> None:
+    body = b'{"id": "' + b"x" * 2_000_000 + b'"}'
+    answer = admin.http.post("/admin/users", content=body if declared else iter([body]))
+
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert answer.json()["code"] == "body_too_large"
 
 
 def test_health(proxy: Proxy) -> None:

@@ -13,6 +13,8 @@ from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
 from tests.harness.scene import Scene
 
+NO_MONEY = ["1.00001", "NaN", "Infinity", "-Infinity", "1e400", "1e9999999", "", "ten", "5_0", " 5", "\u0665", None, True]
+
 
 @pytest.fixture
 def name() -> str:
@@ -84,12 +86,17 @@ def test_credit_said_twice_with_one_idempotency_key_is_given_once(admin: Admin, 
     assert len(admin.listed(f"/admin/users/{name}/credits")) == 1
 
 
-@pytest.mark.parametrize("amount", ["1.00001", "NaN", "Infinity", "-Infinity", "1e400", "", "ten", None, True, "0"])
+@pytest.mark.parametrize("amount", NO_MONEY + ["0", "0e9999999"])
 def test_credit_that_makes_no_sense(admin: Admin, name: str, amount: object) -> None:
     admin.add_user(name)
 
     assert admin.http.post(f"/admin/users/{name}/credits", json={"amount": amount}).status_code == 422
     assert Decimal(admin.user(name)["credit"]) == 0
+
+
+@pytest.mark.parametrize("limit", NO_MONEY)
+def test_a_credit_limit_that_makes_no_sense(admin: Admin, name: str, limit: object) -> None:
+    assert admin.http.post("/admin/users", json={"id": name, "credit_limit": limit}).status_code == 422
 
 
 def test_credit_never_falls_below_what_is_spent(admin: Admin, name: str) -> None:

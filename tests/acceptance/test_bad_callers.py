@@ -80,3 +80,15 @@ def test_a_wrong_method(scene: Scene, method: str, path: str) -> None:
     assert_envelope(answer, 405)
     assert answer.headers["allow"]
     scene.assert_nothing_happened()
+
+
+def test_a_slash_too_many_is_not_sent_to_whatever_host_the_caller_named(scene: Scene) -> None:
+    answer = scene.post(scene.chat(), f"{CHAT}/", headers={"Host": "elsewhere.example"})
+
+    assert_envelope(answer, 404, "unknown_url")
+    scene.assert_nothing_happened()
+
+
+@pytest.mark.parametrize("path", ["/logs/", "/admin/keys/", "/internal/demo/"])
+def test_a_slash_too_many_elsewhere(scene: Scene, path: str) -> None:
+    assert scene.http.get(path).status_code in (401, 404, 405)

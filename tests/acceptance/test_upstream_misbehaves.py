@@ -77,10 +77,20 @@ def test_an_html_error_page_comes_back_as_it_is(scene: Scene, status: int) -> No
 
 
 def test_usage_beyond_reason_never_costs_more_than_was_held(scene: Scene) -> None:
-    usage = {"prompt_tokens": 10**12, "completion_tokens": -5, "total_tokens": "many"}
+    usage = {"prompt_tokens": 10, "completion_tokens": 1_000_000, "total_tokens": 1_000_010}
     scene.upstream.answer(json={"choices": [], "usage": usage})
 
     assert scene.post(scene.chat(max_tokens=100)).status_code == 200
     row = scene.row()
+    assert (row["usage_source"], row["output_tokens"], row["flags"]) == ("provider", 1_000_000, ["cut_at_hold"])
+    assert 0 < row["charge"] <= (len("hello there") + 1000) * 10 / 1_000_000
+
+
+def test_usage_that_can_not_be_true_is_counted_instead(scene: Scene) -> None:
+    usage = {"prompt_tokens": 10**12, "completion_tokens": -5, "total_tokens": "many"}
+    scene.upstream.answer(json={"choices": [{"message": {"content": "You said hello there"}}], "usage": usage})
+
+    assert scene.post(scene.chat(max_tokens=100)).status_code == 200
+    row = scene.row()
     assert row["usage_source"] == "estimated"
-    assert row["charge"] <= (len("hello there") + 1000) * 10 / 1_000_000
+    assert row["output_tokens"] == 4

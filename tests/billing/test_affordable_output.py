@@ -72,7 +72,6 @@ def test_what_it_says_fits_with_any_tier(rates: Rates, above: Rates, credit: Dec
     assert found <= largest_that_fits(tiered, credit, bound)
 
 
-@pytest.mark.xfail(strict=True, reason="interpolates from 0 to 1,000,000, but with tiers the ceiling is no straight line")
 @pytest.mark.parametrize(
     ("base", "above", "credit", "bound"),
     [

@@ -77,7 +77,6 @@ def test_a_whole_side_without_a_rate_is_named(meter: str, rates: dict[str, str])
     assert (billed.amount, billed.unpriced) == (0, (meter,))
 
 
-@pytest.mark.xfail(strict=True, reason="billed at 0 and not named: nobody learns that the price has a gap")
 @pytest.mark.parametrize(
     ("meter", "rates"),
     [

@@ -43,6 +43,7 @@ class Call:
             request_id=self.request_id,
             user_id=self.user_id,
             key_id=self.key_id,
+            key_hash=None,
             amount=self.cost if self.ceiling is None else self.ceiling,
             tokens=self.tokens,
             open_ended=False,

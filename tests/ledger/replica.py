@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from sqlalchemy import event
+
 from app.database import Database
 from app.ledger.hold import Decision, Holds
 from app.ledger.settlement import Settlement
@@ -17,11 +19,16 @@ T = TypeVar("T")
 
 
 class Replica:
-    """`database`, `holds` and `settlement` are used on the replica's loop, by what `run` is given."""
+    """`database`, `holds` and `settlement` are used on the replica's loop, by what `run` is given.
+
+    `errors`: all that the database raised, also what a second try mended, such as a deadlock.
+    """
 
     def __init__(self, url: str) -> None:
         self._loop = Background()
         self.database = Database(url, pool_size=4, application_name="tests-ledger")
+        self.errors: list[str] = []
+        event.listen(self.database.engine.sync_engine, "handle_error", lambda context: self.errors.append(str(context.original_exception)))
         self.holds = Holds(self.database, instance_id=uuid4())
         self.settlement = Settlement(self.database, time_zone="UTC")
         self._tasks = self.run(self._start())

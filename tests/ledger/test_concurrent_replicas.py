@@ -20,6 +20,7 @@ REPLICAS, CALLS = 3, 200
 def trio(db: Database) -> Iterator[list[Replica]]:
     with replicas(db.url, REPLICAS) as started:
         yield started
+        assert [replica.errors for replica in started] == [[]] * REPLICAS, "the database refused something, as by a deadlock"
 
 
 class Watch:

@@ -50,6 +50,7 @@ def test_the_same_outcome_twice_in_one_batch_is_paid_once(ledger: Replica, db: D
 
     ledger.settle(call, other, call, call)
 
+    assert ledger.errors == []
     assert [row["charge"] for row in rows(db, payer.user_id)] == [1, 2]
     check_at_rest(db, [payer.user_id])
 

@@ -4,6 +4,7 @@ A protocol is one module with one object: it reads of a request body what admiss
 possible, finds usage in answers, and speaks errors. It does no I/O and knows nothing of money.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ Kind = TypeVar("Kind")
 class CallRequest:
     """What admission knows of a request.
 
-    `body`: as the client wrote it. `input_bound`: tokens that the input can't exceed. `output_limit`: output tokens of
-    one choice, as the client limits them; None: it doesn't. `extra_output`: output tokens on top of the limit.
-    `open_ended`: the bounds may be exceeded, as by images that the upstream fetches. `kinds`: token meters it may raise.
+    `body`: as the client wrote it. `input_bound`: tokens that the input can't exceed, of which `media_tokens` are allowed
+    for media. `output_limit`: output tokens of one choice, as the client limits them; None: it doesn't. `extra_output`:
+    output tokens on top of the limit. `open_ended`: the bounds may be exceeded, as by images that the upstream fetches.
+    `kinds`: token meters that the call may raise.
     """
 
     body: bytes
@@ -35,6 +37,7 @@ class CallRequest:
     input_bound: int = 0
     output_limit: int | None = None
     extra_output: int = 0
+    media_tokens: int = 0
     choices: int = 1
     has_output: bool = True
     open_ended: bool = False
@@ -108,6 +111,34 @@ def model_named_in(body: bytes) -> str | None:
         return msgspec.json.decode(model, type=str)
     except (InvalidRequest, msgspec.DecodeError):
         return None
+
+
+_ESCAPED_NAME = re.compile(rb'\\u[0-9a-fA-F]{4}[^"]*"\s*:')
+
+
+def refuse_ambiguous_names(body: bytes, names: re.Pattern[bytes]) -> None:
+    """Raises `InvalidRequest` where a field that decides what a call costs stands there twice, or in other letters.
+
+    Which of two an upstream takes depends on its parser: some take the first, some ignore case. `names` matches the
+    fields at any depth; only where that leaves a doubt is the body read in full.
+    """
+    found = [match.group(1) for match in names.finditer(body)]
+    if len(set(found)) == len(found) and all(name.islower() for name in found) and not _ESCAPED_NAME.search(body):
+        return
+    pairs = json.loads(body, object_pairs_hook=list)
+    fields = [name.lower() for name, _ in pairs if names.fullmatch(f'"{name.lower()}":'.encode())]
+    exact = {name for name, _ in pairs}
+    doubtful = next((name for name in fields if fields.count(name) > 1 or name not in exact), None)
+    if doubtful is not None:
+        raise InvalidRequest(f"The field {doubtful!r} must stand in the request once, in lower case.", code="ambiguous_field")
+
+
+def names_in(value: bytes) -> set[bytes]:
+    """The names of all fields in a JSON value, at any depth, as they are written: also those that stand there twice."""
+    if b"\\" in value:
+        value = value.replace(b"\\\\", b"").replace(b'\\"', b"")  # what is left of a quote, begins or ends a string
+    parts = value.split(b'"')
+    return {parts[at] for at in range(1, len(parts) - 1, 2) if parts[at + 1].lstrip().startswith(b":")}
 
 
 def replace_fields(body: bytes, changes: Mapping[str, object]) -> bytes:

@@ -1,14 +1,17 @@
 """`/v1/completions`: https://platform.openai.com/docs/api-reference/completions."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import CallRequest, decode, replace_fields
+from app.gateway.protocols.base import CallRequest, decode, refuse_ambiguous_names, replace_fields
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens)"\s*:', re.IGNORECASE)
+
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+_Choices = Annotated[int, msgspec.Meta(ge=1, le=1024)]
 
 
 class _StreamOptions(msgspec.Struct):
@@ -20,9 +23,9 @@ class _Completion(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: _Count | None = None
-    n: _Positive | None = None
-    best_of: _Positive | None = None
+    max_tokens: _Limit | None = None
+    n: _Choices | None = None
+    best_of: _Choices | None = None
     user: Any = None
 
 
@@ -34,6 +37,7 @@ class Completions:
 
     def read(self, body: bytes) -> CallRequest:
         completion = decode(body, _Completion)
+        refuse_ambiguous_names(body, _DECISIVE)
         prompts = _prompts(completion.prompt)
         return CallRequest(
             body=body,
@@ -67,5 +71,7 @@ class Completions:
 
 
 def _prompts(prompt: str | list[Any]) -> int:
-    """A list of integers is one prompt, written as its tokens; any other list is one of prompts."""
-    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    """A list of nothing but integers is one prompt, written as its tokens; any other list is one of prompts."""
+    if isinstance(prompt, str) or all(type(item) is int for item in prompt):
+        return 1
+    return len(prompt)

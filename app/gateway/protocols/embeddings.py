@@ -1,11 +1,14 @@
 """`/v1/embeddings`: https://platform.openai.com/docs/api-reference/embeddings."""
 
+import re
 from typing import Any
 
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import CallRequest, StreamEvent, decode, replace_fields
+from app.gateway.protocols.base import CallRequest, StreamEvent, decode, refuse_ambiguous_names, replace_fields
+
+_DECISIVE = re.compile(rb'"(model|input)"\s*:', re.IGNORECASE)
 
 
 class _Embedding(msgspec.Struct):
@@ -22,11 +25,13 @@ class Embeddings:
 
     def read(self, body: bytes) -> CallRequest:
         embedding = decode(body, _Embedding)
+        refuse_ambiguous_names(body, _DECISIVE)
         return CallRequest(
             body=body,
             model=openai.required_model(embedding.model),
             input_bound=len(body),
             has_output=False,
+            open_ended=not _is_text(embedding.input),
             end_user=embedding.user if isinstance(embedding.user, str) else None,
         )
 
@@ -45,3 +50,10 @@ class Embeddings:
     usage_of = staticmethod(openai.usage_of_answer)
     error_body = staticmethod(openai.error_body)
     error_event = staticmethod(openai.error_event)
+
+
+def _is_text(given: str | list[Any]) -> bool:
+    """A text, texts, or tokens; anything else may be media that the upstream fetches."""
+    return isinstance(given, str) or all(
+        isinstance(item, (str, int)) or (isinstance(item, list) and all(isinstance(token, int) for token in item)) for item in given
+    )

@@ -81,7 +81,7 @@ def read_event(event: bytes) -> StreamEvent:
         answer = _answers.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return StreamEvent()
-    reported = answer.usage if isinstance(answer.usage, dict) else _object(answer.x_groq).get("usage")
+    reported = next((usage for usage in _reports(answer) if isinstance(usage, dict)), None)
     return StreamEvent(
         usage=read_usage(reported),
         is_usage_only=answer.choices == [] and isinstance(answer.usage, dict),
@@ -113,6 +113,12 @@ def choices(answer: bytes) -> list[dict[str, Any]]:
     return found
 
 
+def _reports(answer: _Answer) -> list[object]:
+    """Where providers put usage in a stream: OpenAI at the top, Groq in a field of its own, Moonshot in the choice."""
+    choice = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
+    return [answer.usage, _object(answer.x_groq).get("usage"), _object(choice).get("usage")]
+
+
 def event_data(event: bytes) -> bytes:
     """The data of a server-sent event: its `data` lines, joined (WHATWG HTML, 9.2.6)."""
     lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
@@ -129,14 +135,17 @@ def error_event(error: ProxyError) -> bytes:
     return b"data: " + error_body(error) + b"\n\n"
 
 
+_NOT_TEXT = frozenset({"type", "id", "image_url", "input_audio", "file", "video_url", "data", "url"})
+
+
 def texts(value: object) -> list[str]:
-    """Every string that a tokenizer would see in a part of a request or an answer; inline media is left out."""
+    """Every string that a tokenizer would see in a part of a request or an answer; media is left out."""
     if isinstance(value, str):
-        return [] if value.startswith("data:") else [value]
+        return [value]
     if isinstance(value, list):
         return [text for item in value for text in texts(item)]
     if isinstance(value, dict):
-        return [text for name, item in value.items() if name not in ("type", "data", "id") for text in texts(item)]
+        return [text for name, item in value.items() if name not in _NOT_TEXT for text in texts(item)]
     return []
 
 

@@ -8,7 +8,7 @@
 -- Returns a row for each call: outcome 'granted', or the reason of the refusal; what was available before the batch;
 -- the seconds after which a refused rate would let the call through.
 CREATE OR REPLACE FUNCTION aigcspace.reserve(
-    request_ids uuid[], user_ids text[], key_ids int[], amounts numeric[], token_estimates bigint[], open_endeds boolean[],
+    request_ids uuid[], user_ids text[], key_ids int[], key_hashes text[], amounts numeric[], token_estimates bigint[], open_endeds boolean[],
     entries text[], instance uuid
 ) RETURNS TABLE (request_id uuid, outcome text, available numeric, retry_after double precision)
 LANGUAGE plpgsql AS $$
@@ -23,8 +23,8 @@ BEGIN
 
     RETURN QUERY
     WITH asked AS (
-        SELECT * FROM unnest(request_ids, user_ids, key_ids, amounts, token_estimates, open_endeds, entries)
-            AS asked (request_id, user_id, key_id, amount, tokens, open_ended, entry)
+        SELECT * FROM unnest(request_ids, user_ids, key_ids, key_hashes, amounts, token_estimates, open_endeds, entries)
+            AS asked (request_id, user_id, key_id, key_hash, amount, tokens, open_ended, entry)
     ), known AS (
         SELECT asked.*,
             account.credit + account.credit_limit - account.spent - account.held AS available,
@@ -34,7 +34,8 @@ BEGIN
             greatest(0, meter.token_level - policy.tpm / 60.0 * extract(epoch FROM now_at - meter.drained_at)) AS token_level,
             CASE
                 WHEN account.user_id IS NULL THEN 'user_gone'
-                WHEN key.id IS NULL OR meter.key_id IS NULL OR key.user_id IS DISTINCT FROM asked.user_id THEN 'key_gone'
+                WHEN key.id IS NULL OR meter.key_id IS NULL OR key.user_id IS DISTINCT FROM asked.user_id
+                    OR key.key_hash IS DISTINCT FROM asked.key_hash THEN 'key_gone'
                 WHEN account.disabled_at IS NOT NULL THEN 'user_disabled'
                 WHEN policy.disabled_at IS NOT NULL THEN 'key_disabled'
                 WHEN policy.expires_at <= now_at THEN 'key_expired'

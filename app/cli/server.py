@@ -1,0 +1,93 @@
+"""The server itself: one process, or `WORKERS` of them under a parent that watches over them."""
+
+import os
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from rich.console import Console
+from rich.markup import escape
+from uvicorn.supervisors import Multiprocess
+
+from app.errors import StartupError
+from app.main import create_app
+from app.runtime.ending import before_ending, watch_over_workers
+from app.runtime.secrets_file import NAME
+from app.settings import Settings
+
+DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
+
+
+def app_of_worker() -> FastAPI:
+    """What uvicorn calls in each serving process."""
+    return create_app(demo_secret=os.environ.get(DEMO_SECRET))
+
+
+def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:
+    """Returns when the last call has ended."""
+    config = uvicorn.Config(
+        "app.cli.server:app_of_worker",
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.shutdown_wait),
+        log_level="warning",
+    )
+    watch_over_workers()
+    if settings.workers > 1:
+        _announce(settings, demo_key)
+        workers = Multiprocess(config, sockets=[listener])
+        before_ending(lambda: None)
+        workers.run()
+        return
+    server = _AnnouncingServer(config, settings, demo_key)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise StartupError("the server did not start; the lines above say why")
+
+
+def own_url(settings: Settings) -> str:
+    """Under which this machine reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
+    return f"http://{host}:{settings.port}"
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Says where it is once it listens."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, demo_key: str | None) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._demo_key = demo_key
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _announce(self._settings, self._demo_key)
+
+
+def _announce(settings: Settings, demo_key: str | None) -> None:
+    """The demo key is shown on a terminal alone: elsewhere it would end in somebody's logs."""
+    console = Console(soft_wrap=True, highlight=False)
+    base = own_url(settings)
+    console.print(f"\n[bold]aigcspace billing proxy[/] is ready\n  base URL   {base}/v1\n  API docs   {base}/docs")
+    secrets_file = settings.data_dir / NAME
+    if secrets_file.exists():
+        console.print(f"  secrets    {escape(str(secrets_file))} (admin token" + (", demo key)" if demo_key else ")"))
+    if demo_key and sys.stdout.isatty():
+        console.print(f"  demo key   {demo_key}\n\nTry it:\n")
+        body = '{"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}'
+        console.print(
+            f"curl {base}/v1/chat/completions -H 'Authorization: Bearer {demo_key}' -H 'Content-Type: application/json' -d '{body}'\n",
+            markup=False,
+        )
+    console.print("Stop with Ctrl-C.")

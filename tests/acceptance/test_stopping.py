@@ -1,0 +1,128 @@
+"""A stop: what is in flight is let finish, what comes meanwhile is sent elsewhere, and no worker is left behind."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.admin import Admin
+from tests.harness.books import wait_until
+from tests.harness.installation import Installation
+from tests.harness.postgres import Database
+from tests.harness.proxy import Proxy, running
+from tests.harness.scene import Scene
+from tests.harness.scene import scene as set_scene
+
+FINISHING = "Calls in flight are being let finish"
+
+
+@pytest.fixture
+def stopping(db: Database, tmp_path: Path) -> Iterator[Callable[[int], Scene]]:
+    """A scene on a proxy of its own, with so many workers."""
+    with ExitStack() as stack:
+
+        def start(workers: int) -> Scene:
+            proxy = Proxy(database_url=db.url, directory=tmp_path, WORKERS=str(workers))
+            stack.callback(ended, proxy)
+            proxy.wait_ready()
+            return stack.enter_context(set_scene(proxy, stack.enter_context(Admin(proxy.url)), db))
+
+        yield start
+
+
+def ended(proxy: Proxy) -> None:
+    if proxy.process.poll() is None:
+        proxy.process.kill()
+        proxy.process.wait(10)
+    running.remove(proxy)
+
+
+def test_what_comes_over_a_kept_connection_meanwhile_is_sent_elsewhere(stopping: Callable[[int], Scene]) -> None:
+    scene = stopping(1)
+    gate = scene.upstream.hold()
+    call = request(scene, "POST /v1/chat/completions", json.dumps(scene.chat()).encode())
+    with socket.create_connection(("127.0.0.1", scene.proxy.port), 10) as connection, connection.makefile("rb") as answers:
+        connection.sendall(call)
+        wait_until(lambda: scene.upstream.requests, what="the call upstream")
+        connection.sendall(request(scene, "GET /readyz"))
+        time.sleep(0.1)
+        scene.proxy.process.send_signal(signal.SIGTERM)
+        time.sleep(0.4)
+        gate.open()
+        assert b" 200 " in answers.readline()
+        rest = answers.read()
+    assert b"HTTP/1.1 503" in rest
+    assert b'"code":"stopping"' in rest
+    assert scene.proxy.process.wait(20) == 0
+    assert scene.row()["status"] == "success"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_signal_cuts_no_call_off(stopping: Callable[[int], Scene], workers: int) -> None:
+    scene = stopping(workers)
+    gate = scene.upstream.hold()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(scene.post, scene.chat())
+        wait_until(lambda: scene.upstream.requests, what="the call upstream")
+        for _ in range(3):  # as Ctrl-C does: to all processes of the terminal
+            for process in [*psutil.Process(scene.proxy.process.pid).children(), scene.proxy.process]:
+                process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert scene.proxy.process.poll() is None
+        gate.open()
+        assert answer.result(20).status_code == 200
+    assert scene.proxy.process.wait(20) == 0
+    assert scene.row()["status"] == "success"
+    assert scene.proxy.output().count(FINISHING) == 1
+    assert scene.db.value("SELECT count(*) FROM aigcspace.call_hold WHERE user_id = $1", scene.user) == 0
+
+
+def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Callable[[int], Scene]) -> None:
+    scene = stopping(2)
+    workers = psutil.Process(scene.proxy.process.pid).children()
+    gate = scene.upstream.hold()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(scene.post, scene.chat())
+        wait_until(lambda: scene.upstream.requests, what="the call upstream")
+        scene.proxy.process.kill()
+        scene.proxy.process.wait(10)
+        wait_until(lambda: refuses(scene.proxy.port), what="the port is given back", within=3)
+        gate.open()
+        assert answer.result(20).status_code == 200
+    psutil.wait_procs(workers, timeout=10)
+    assert [worker for worker in workers if worker.is_running()] == []
+    assert scene.row()["status"] == "success"
+
+
+def test_the_next_start_finds_the_port_of_a_killed_parent_free(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    installation.environment["WORKERS"] = "2"
+    installation.start()
+    wait_until(lambda: not refuses(installation.port) and installation.call().status_code == 200, what="an answer")
+    assert installation.process is not None
+    installation.process.kill()
+    installation.process.wait(10)
+    wait_until(lambda: refuses(installation.port), what="the port is given back", within=3)
+    installation.start()
+    assert installation.stop() == 0
+    installation.http.close()
+
+
+def request(scene: Scene, line: str, body: bytes = b"") -> bytes:
+    lines = [f"{line} HTTP/1.1", "Host: proxy", f"Authorization: Bearer {scene.key}", f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def refuses(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2):
+            return False
+    except ConnectionRefusedError:
+        return True

@@ -1,0 +1,28 @@
+"""Payments as the admin REST makes them, each in its own transaction, and what they leave."""
+
+from decimal import Decimal
+from typing import Any
+
+from app.ledger.credits import add_credit
+from app.models import CreditEntry
+from tests.harness.postgres import Database
+from tests.ledger.calls import Payer, account
+from tests.ledger.replica import Replica
+
+
+async def posting(replica: Replica, user_id: str, amount: str, **wanted: Any) -> CreditEntry:
+    details = {"note": None, "idempotency_key": None, "default_credit": Decimal(0)} | wanted
+    async with replica.database.transaction() as session:
+        return await add_credit(session, user_id=user_id, amount=Decimal(amount), **details)
+
+
+def post(replica: Replica, payer: Payer, amount: str, **wanted: Any) -> CreditEntry:
+    return replica.run(posting(replica, payer.user_id, amount, **wanted))
+
+
+def entries(db: Database, user_id: str) -> list[Decimal]:
+    return [row["amount"] for row in db.fetch("SELECT amount FROM aigcspace.credit_entry WHERE user_id = $1 ORDER BY id", user_id)]
+
+
+def assert_entries_are_the_credit(db: Database, user_id: str) -> None:
+    assert sum(entries(db, user_id)) == account(db, user_id)["credit"]
