@@ -8,39 +8,12 @@ all, and named in `Charge.unpriced`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Self
 
+from app.billing.rates import EACH, INPUT_KINDS, OUTPUT_KINDS, SILENT_FALLBACK, TEXT_KINDS, dearest, parse_rates, plain, rate_of
 from app.billing.usage import LARGEST_COUNT
 
-PER_MILLION = frozenset(
-    {
-        "input",
-        "output",
-        "cache_read",
-        "cache_write",
-        "cache_write_1h",
-        "reasoning",
-        "audio_input",
-        "audio_output",
-        "image_input",
-        "image_output",
-    }
-)
-EACH = frozenset({"request", "image", "second", "character", "web_search"})
-FALLBACK = {
-    "cache_read": "input",
-    "cache_write": "input",
-    "cache_write_1h": "cache_write",
-    "reasoning": "output",
-    "audio_input": "input",
-    "image_input": "input",
-    "audio_output": "output",
-    "image_output": "output",
-}
-SILENT_FALLBACK = frozenset({"cache_read", "cache_write", "cache_write_1h", "reasoning"})
-LARGEST_RATE = Decimal(10_000_000)
-RATE_DECIMALS = 10
 CHARGE_UNIT = Decimal("1e-10")
 _EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
 LARGEST_CHARGE = Decimal(99999999)
@@ -74,12 +47,6 @@ class Charge:
     amount: Decimal
     items: tuple[LineItem, ...]
     unpriced: tuple[str, ...]
-
-
-_INPUT_KINDS = frozenset({"input", "cache_read", "cache_write", "cache_write_1h", "audio_input", "image_input"})
-_OUTPUT_KINDS = frozenset({"output", "reasoning", "audio_output", "image_output"})
-TEXT_KINDS = frozenset({"input", "cache_read", "cache_write", "output", "reasoning"})
-"""The token meters that a call of text alone can raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +92,9 @@ class Price:
             above = tier.get("above_input_tokens")
             if not isinstance(above, int) or isinstance(above, bool) or above <= 0:
                 raise ValueError("a tier needs `above_input_tokens`, a number of tokens greater than 0")
-            steps.append((above, _parse_rates(tier.get("rates") or {})))
+            steps.append((above, parse_rates(tier.get("rates") or {})))
         steps.sort(key=lambda step: step[0])
-        return cls(id=id, model_name=model_name, rates=_parse_rates(rates), tiers=tuple(steps))
+        return cls(id=id, model_name=model_name, rates=parse_rates(rates), tiers=tuple(steps))
 
     def rates_at(self, input_tokens: int) -> Mapping[str, Decimal]:
         """The base rates, overridden by those of the highest tier that the input reaches."""
@@ -144,7 +111,7 @@ class Price:
         unpriced = []
         total = Decimal(0)
         for meter, quantity in ({**meters, "request": 1} if "request" in rates else meters).items():
-            rate, source = _rate_of(meter, rates)
+            rate, source = rate_of(meter, rates)
             if source is None or (source != meter and meter not in SILENT_FALLBACK):
                 unpriced.append(meter)
             per = 1 if meter in EACH else 1_000_000
@@ -169,64 +136,18 @@ class Price:
     def _lines(self, bound: Bound) -> list[_Line]:
         """What a call costs by its output tokens, at each tier in reach."""
         reachable = [self.rates, *(self.rates_at(above + 1) for above, _ in self.tiers if bound.input_tokens > above)]
-        return [
-            _Line(
-                (bound.input_tokens * _dearest(rates, bound.kinds & _INPUT_KINDS | {"input"})).scaleb(-6)
-                + rates.get("request", Decimal(0)),
-                _dearest(rates, bound.kinds & _OUTPUT_KINDS | {"output"}),
-            )
-            for rates in reachable
-        ]
+        lines = []
+        for rates in reachable:
+            per_input = dearest(rates, bound.kinds & INPUT_KINDS | {"input"})
+            per_output = dearest(rates, bound.kinds & OUTPUT_KINDS | {"output"})
+            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + rates.get("request", Decimal(0)), per_output))
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         """As it is kept on rows and holds, so that a bill can be explained after the price has changed."""
-        tiers = [{"above_input_tokens": above, "rates": _plain(rates)} for above, rates in self.tiers]
-        return {"id": self.id, "model_name": self.model_name, "rates": _plain(self.rates)} | ({"tiers": tiers} if tiers else {})
-
-
-def _rate_of(meter: str, rates: Mapping[str, Decimal]) -> tuple[Decimal, str | None]:
-    """The rate that applies, and the meter that it is the rate of; None where there is none."""
-    name: str | None = meter
-    while name is not None:
-        if name in rates:
-            return rates[name], name
-        name = FALLBACK.get(name)
-    return Decimal(0), None
+        tiers = [{"above_input_tokens": above, "rates": plain(rates)} for above, rates in self.tiers]
+        return {"id": self.id, "model_name": self.model_name, "rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {})
 
 
 def _rounded(amount: Decimal) -> Decimal:
     return amount.quantize(CHARGE_UNIT, context=_EXACT)
-
-
-def _decimals(rate: Decimal) -> int:
-    """Without the zeros at its end."""
-    _, digits, exponent = rate.as_tuple()
-    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
-    return -int(exponent) - zeros if any(digits) else 0
-
-
-def _dearest(rates: Mapping[str, Decimal], kinds: frozenset[str]) -> Decimal:
-    return max(_rate_of(kind, rates)[0] for kind in kinds)
-
-
-def _parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
-    if not rates:
-        raise ValueError('`rates` is empty: give at least one, such as {"input": "0.15", "output": "0.60"}')
-    parsed = {}
-    for meter, text in rates.items():
-        if meter not in PER_MILLION and meter not in EACH:
-            raise ValueError(f"{meter!r} is no meter; known are {', '.join(sorted(PER_MILLION | EACH))}")
-        try:
-            rate = Decimal(text)
-        except (InvalidOperation, TypeError, ValueError):
-            raise ValueError(f"the rate of {meter} is no decimal number: {text!r}") from None
-        if not rate.is_finite() or not 0 <= rate <= LARGEST_RATE:
-            raise ValueError(f"the rate of {meter} must be from 0 to {LARGEST_RATE:,}")
-        if _decimals(rate) > RATE_DECIMALS:
-            raise ValueError(f"the rate of {meter} has more than {RATE_DECIMALS} decimals")
-        parsed[meter] = rate or Decimal(0)  # a zero may have an exponent without end
-    return parsed
-
-
-def _plain(rates: Mapping[str, Decimal]) -> dict[str, str]:
-    return {meter: f"{rate:f}" for meter, rate in rates.items()}

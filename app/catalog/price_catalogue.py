@@ -13,7 +13,7 @@ from typing import Any
 from genai_prices.data import providers
 from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, TieredPrices
 
-from app.billing.price import RATE_DECIMALS
+from app.billing.rates import RATE_DECIMALS
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 _METERS = {

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.billing.price import LARGEST_CHARGE, TEXT_KINDS, Bound
+from app.billing.price import LARGEST_CHARGE, Bound
+from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from tests.billing import exact
 from tests.billing.exact import INPUT_KINDS, OUTPUT_KINDS, price

@@ -139,3 +139,20 @@ def test_the_same_calls_settled_by_three_proxies_at_once_are_paid_once(
     for payer in payers:
         assert account(db, payer.user_id)["spent"] == 40 * Decimal("0.0123456789")
     check_at_rest(db, [payer.user_id for payer in payers])
+
+
+def test_batches_that_lock_the_same_accounts_never_wait_for_each_other_in_a_circle(
+    trio: list[Replica], db: Database, new_payer: Callable[..., Payer]
+) -> None:
+    payers = [new_payer(credit="10") for _ in range(25)]
+
+    def work(replica: Replica) -> None:
+        for _ in range(40):
+            batch = [payer.call("0.001") for payer in random.sample(payers, len(payers))]
+            replica.hold(*batch)
+            replica.settle(*batch)
+
+    at_once(trio, work)
+
+    assert [replica.errors for replica in trio] == [[]] * REPLICAS
+    check_at_rest(db, [payer.user_id for payer in payers])

@@ -167,7 +167,6 @@ def test_a_key_that_is_refused_leaves_its_account_to_the_others(ledger: Replica,
     assert account(db, payer.user_id)["held"] == 5
 
 
-@pytest.mark.xfail(strict=True, reason="the running sums of a batch also count the calls that it refuses")
 def test_a_call_that_is_refused_for_its_tokens_takes_nothing_from_its_batch(ledger: Replica, new_payer: Callable[..., Payer]) -> None:
     payer = new_payer(credit="100", tpm=600)
     ledger.hold(payer.call("1", tokens=300))

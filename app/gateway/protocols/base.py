@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from app.billing.price import TEXT_KINDS
+from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 

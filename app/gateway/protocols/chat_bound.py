@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from app.billing.price import TEXT_KINDS
+from app.billing.rates import TEXT_KINDS
 from app.gateway.protocols.base import decode, names_in
 
 IMAGE_TOKENS = 3_000

@@ -45,17 +45,28 @@ BEGIN
         LEFT JOIN aigcspace.platform_api_key key ON key.id = asked.key_id
         LEFT JOIN aigcspace.key_policy policy ON policy.key_id = asked.key_id
         LEFT JOIN aigcspace.key_meter meter ON meter.key_id = asked.key_id
-    ), judged_by_key AS (
-        SELECT known.*, row_number() OVER queue AS queued_calls, sum(least(tokens, tpm)) OVER queue AS queued_tokens,
+    ), alone AS (
+        -- what could not be granted by itself takes no place in the queue of those that could
+        SELECT known.*,
             CASE
                 WHEN inactive IS NOT NULL THEN inactive
+                WHEN committed + amount > spend_limit THEN 'spend_limit'
+                WHEN in_flight + 1 > max_concurrency THEN 'max_concurrency'
+                WHEN request_level + 1 > rpm THEN 'rpm'
+                WHEN token_level + least(tokens, tpm) > tpm THEN 'tpm'
+            END AS refused_alone
+        FROM known
+    ), judged_by_key AS (
+        SELECT alone.*, row_number() OVER queue AS queued_calls, sum(least(tokens, tpm)) OVER queue AS queued_tokens,
+            CASE
+                WHEN refused_alone IS NOT NULL THEN refused_alone
                 WHEN committed + sum(amount) OVER queue > spend_limit THEN 'spend_limit'
                 WHEN in_flight + row_number() OVER queue > max_concurrency THEN 'max_concurrency'
                 WHEN request_level + row_number() OVER queue > rpm THEN 'rpm'
                 WHEN token_level + sum(least(tokens, tpm)) OVER queue > tpm THEN 'tpm'
             END AS refused_by_key
-        FROM known
-        WINDOW queue AS (PARTITION BY key_id, inactive ORDER BY amount, request_id)
+        FROM alone
+        WINDOW queue AS (PARTITION BY key_id, refused_alone ORDER BY amount, request_id)
     ), judged AS (
         SELECT judged_by_key.*,
             CASE

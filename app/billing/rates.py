@@ -1,0 +1,82 @@
+"""Rates: what a unit of each meter costs, and which rate stands in for one that is missing."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+
+PER_MILLION = frozenset(
+    {
+        "input",
+        "output",
+        "cache_read",
+        "cache_write",
+        "cache_write_1h",
+        "reasoning",
+        "audio_input",
+        "audio_output",
+        "image_input",
+        "image_output",
+    }
+)
+EACH = frozenset({"request", "image", "second", "character", "web_search"})
+FALLBACK = {
+    "cache_read": "input",
+    "cache_write": "input",
+    "cache_write_1h": "cache_write",
+    "reasoning": "output",
+    "audio_input": "input",
+    "image_input": "input",
+    "audio_output": "output",
+    "image_output": "output",
+}
+SILENT_FALLBACK = frozenset({"cache_read", "cache_write", "cache_write_1h", "reasoning"})
+LARGEST_RATE = Decimal(10_000_000)
+RATE_DECIMALS = 10
+
+INPUT_KINDS = frozenset({"input", "cache_read", "cache_write", "cache_write_1h", "audio_input", "image_input"})
+OUTPUT_KINDS = frozenset({"output", "reasoning", "audio_output", "image_output"})
+TEXT_KINDS = frozenset({"input", "cache_read", "cache_write", "output", "reasoning"})
+"""The token meters that a call of text alone can raise."""
+
+
+def rate_of(meter: str, rates: Mapping[str, Decimal]) -> tuple[Decimal, str | None]:
+    """The rate that applies, and the meter that it is the rate of; None where there is none."""
+    name: str | None = meter
+    while name is not None:
+        if name in rates:
+            return rates[name], name
+        name = FALLBACK.get(name)
+    return Decimal(0), None
+
+
+def _decimals(rate: Decimal) -> int:
+    """Without the zeros at its end."""
+    _, digits, exponent = rate.as_tuple()
+    zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    return -int(exponent) - zeros if any(digits) else 0
+
+
+def dearest(rates: Mapping[str, Decimal], kinds: frozenset[str]) -> Decimal:
+    return max(rate_of(kind, rates)[0] for kind in kinds)
+
+
+def parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
+    if not rates:
+        raise ValueError('`rates` is empty: give at least one, such as {"input": "0.15", "output": "0.60"}')
+    parsed = {}
+    for meter, text in rates.items():
+        if meter not in PER_MILLION and meter not in EACH:
+            raise ValueError(f"{meter!r} is no meter; known are {', '.join(sorted(PER_MILLION | EACH))}")
+        try:
+            rate = Decimal(text)
+        except (InvalidOperation, TypeError, ValueError):
+            raise ValueError(f"the rate of {meter} is no decimal number: {text!r}") from None
+        if not rate.is_finite() or not 0 <= rate <= LARGEST_RATE:
+            raise ValueError(f"the rate of {meter} must be from 0 to {LARGEST_RATE:,}")
+        if _decimals(rate) > RATE_DECIMALS:
+            raise ValueError(f"the rate of {meter} has more than {RATE_DECIMALS} decimals")
+        parsed[meter] = rate or Decimal(0)  # a zero may have an exponent without end
+    return parsed
+
+
+def plain(rates: Mapping[str, Decimal]) -> dict[str, str]:
+    return {meter: f"{rate:f}" for meter, rate in rates.items()}
