@@ -35,6 +35,7 @@ class Database:
             max_overflow=0,
             pool_timeout=CONNECT_TIMEOUT,
             pool_use_lifo=True,
+            hide_parameters=True,  # errors are logged, and what is sent holds hashes and secrets
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": COMMAND_TIMEOUT,
@@ -66,8 +67,9 @@ class Database:
         await self.engine.dispose()
 
 
-_AWAY_STATES = ("08", "53", "57P01", "57P02", "57P03", "55000")
-"""SQLSTATEs, or their beginnings, of a server that is there but takes no work: connection, resources, shutdown, start.
+_AWAY_STATES = ("08", "53", "57", "40", "55P03", "55000")
+"""SQLSTATEs, or their beginnings, of a server that is there but did not do the work, and may do it the next time:
+connection, resources, shutdown, cancelled, deadlock, lock not available.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -27,13 +28,13 @@ from app.gateway.estimate import Tokenizer
 from app.gateway.transport import Transport
 from app.ledger.hold import Holds
 from app.ledger.settlement import Settlement
-from app.runtime.demo_model import demo_app
+from app.runtime.demo_model import PATH, demo_app
+from app.runtime.ending import before_ending, end_with_parent
 from app.runtime.tasks import OwnedTasks
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-DEMO_PATH = "/internal/demo"
 DESCRIPTION = "An OpenAI-compatible reverse proxy that meters, bills and logs every call exactly once."
 
 
@@ -49,13 +50,14 @@ def create_app(settings: Settings | None = None, *, demo_secret: str | None = No
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,  # to whatever `Host` the caller sent
     )
     install_problems(app)
     include_data_plane(app)  # first: routes are tried in order
     include_all(app)
     patch_fastapi(app)  # /docs, with its scripts from an installed package: FastAPI's own page loads them from elsewhere
     if demo_secret is not None:
-        app.mount(DEMO_PATH, demo_app(demo_secret))
+        app.mount(PATH, demo_app(demo_secret))
     return app
 
 
@@ -88,10 +90,11 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             tasks=tasks,
         )
         app.state.services = Services(settings=settings, database=database, vault=vault, catalog=catalog, callers=callers, gateway=gateway)
+        before_ending(partial(setattr, gateway, "accepting", False))
+        tasks.spawn(end_with_parent(), name="parent")
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         yield
-        gateway.accepting = False
         await _settle_all(settlement, settings.shutdown_wait)
 
 

@@ -5,12 +5,17 @@ README's table; a test holds that.
 """
 
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.errors import StartupError
 
@@ -23,15 +28,46 @@ def _known_zone(name: str) -> str:
     return name
 
 
+ENV_FILE = Path(".env")
+_URL_EXAMPLE = "as in postgresql+asyncpg://user:password@host:5432/database"
+_URL_PARAMETERS = frozenset(
+    {
+        "direct_tls",
+        "gsslib",
+        "host",
+        "krbsrvname",
+        "passfile",
+        "port",
+        "prepared_statement_cache_size",
+        "service",
+        "servicefile",
+        "ssl",
+        "target_session_attrs",
+    }
+)
+"""What asyncpg and SQLAlchemy take from a URL, where every value is text. A password among them would be shown in errors."""
+
+Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _host(name: str) -> str:
+    try:
+        if name.encode("idna"):
+            return name
+    except UnicodeError:
+        pass
+    raise ValueError("is no address and no host name")
+
+
 class Settings(BaseSettings):
     """Times are in seconds, sizes in bytes, money in `CURRENCY`."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", frozen=True, env_ignore_empty=True)
 
     database_url: str | None = None
     admin_token: SecretStr | None = Field(default=None, min_length=16)
     secret_key: SecretStr | None = Field(default=None, min_length=16)
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     data_dir: Path = Path(".data")
@@ -45,31 +81,57 @@ class Settings(BaseSettings):
     topup_url: str | None = Field(default=None, pattern=r"^https?://")
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
-    settle_wait: float = Field(default=2.0, gt=0, le=60)
-    upstream_connect_timeout: float = Field(default=10.0, gt=0)
-    upstream_idle_timeout: float = Field(default=300.0, gt=0)
-    upstream_total_timeout: float = Field(default=3600.0, gt=0)
-    shutdown_wait: float = Field(default=30.0, ge=0)
+    settle_wait: Seconds = Field(default=2.0, gt=0, le=60)
+    upstream_connect_timeout: Seconds = Field(default=10.0, gt=0)
+    upstream_idle_timeout: Seconds = Field(default=300.0, gt=0)
+    upstream_total_timeout: Seconds = Field(default=3600.0, gt=0)
+    shutdown_wait: Seconds = Field(default=30.0, ge=0)
     log_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url")
     @classmethod
     def _asyncpg_url(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith("postgresql+asyncpg://"):
-            raise ValueError("must start with postgresql+asyncpg://, as in postgresql+asyncpg://user:password@host:5432/database")
+        if url is None:
+            return None
+        if not url.startswith("postgresql+asyncpg://"):
+            raise ValueError(f"must start with postgresql+asyncpg://, {_URL_EXAMPLE}")
+        try:
+            parsed = make_url(url)
+            parsed.get_dialect()().create_connect_args(parsed)
+        except (ArgumentError, ValueError):
+            raise ValueError(f"can't be read: check its host and port, {_URL_EXAMPLE}") from None
+        if unknown := sorted(parsed.query.keys() - _URL_PARAMETERS):
+            raise ValueError(f"has the parameter `{unknown[0]}`; known are {', '.join(sorted(_URL_PARAMETERS))}")
         return url
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
         """Reads environment and `.env`; `overrides` win over both."""
         try:
+            cls._check_env_file()
             return cls(**overrides)  # type: ignore[arg-type]
         except ValidationError as invalid:
             raise StartupError("; ".join(_explain(error) for error in invalid.errors())) from invalid
 
+    @classmethod
+    def _check_env_file(cls) -> None:
+        """What reads it passes over lines that it can't read: a secret that is set in one would be generated instead."""
+        if not ENV_FILE.is_file():
+            return
+        try:
+            bindings = list(parse_stream(StringIO(ENV_FILE.read_text("utf-8"))))
+        except (OSError, UnicodeError) as unreadable:
+            raise StartupError(f"{ENV_FILE} can't be read as UTF-8 text") from unreadable
+        for binding in bindings:
+            if binding.error or (binding.value is None and (binding.key or "").lower() in cls.model_fields):
+                text = binding.original.string
+                line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+                raise StartupError(f"{ENV_FILE}, line {line}: can't be read; write NAME=value, with quotes closed")
 
-def _explain(error: object) -> str:
-    assert isinstance(error, dict)
+
+def _explain(error: ErrorDetails) -> str:
     name = "_".join(str(part) for part in error["loc"]).upper()
-    return f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
+    if error["type"] == "too_short":
+        return f"{name}: must have at least {error['ctx']['min_length']} characters"  # pydantic counts the items of a secret
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from app.api import account, health, logs
 from app.api.admin import credits, keys, prices, upstreams, users
+from app.api.body_limit import DeclaredBodyLimit
 
 LARGEST_BODY = 1024 * 1024
 """Bytes. FastAPI reads a body before it asks who sends it. Calls of models have `MAX_BODY_BYTES` instead."""
@@ -22,6 +23,7 @@ _TAGS = [
 
 def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
+    app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
     for module in (credits, users, keys, upstreams, prices, logs, account, health):
         app.include_router(module.router, max_body_size=LARGEST_BODY)

@@ -59,16 +59,16 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 async def _on_proxy_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProxyError)
-    return _answer(request, error)
+    return answer(request, error)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [FieldError(field=".".join(str(part) for part in fault["loc"]), message=_said(fault)) for fault in error.errors()]
     if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        return _answer(request, InvalidRequest("The body is not valid JSON. Correct it and send it again.", code="invalid_json"), faults)
+        return answer(request, InvalidRequest("The body is not valid JSON. Correct it and send it again.", code="invalid_json"), faults)
     said = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
-    return _answer(request, UnacceptableValue(f"The request can't be taken as it is. {said}.", code="invalid_request"), faults)
+    return answer(request, UnacceptableValue(f"The request can't be taken as it is. {said}.", code="invalid_request"), faults)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -76,23 +76,24 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     asked = f"{request.method} {request.url.path}"
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return _answer(request, NotFound(f"There is nothing at {asked}. See /docs for what there is.", code=_unknown_code(request)))
+            return answer(request, NotFound(f"There is nothing at {asked}. See /docs for what there is.", code=_unknown_code(request)))
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
-            return _answer(request, MethodNotAllowed(f"{asked} is not possible here; use {allowed}.", headers={"Allow": allowed}))
+            return answer(request, MethodNotAllowed(f"{asked} is not possible here; use {allowed}.", headers={"Allow": allowed}))
         case HTTPStatus.BAD_REQUEST:
-            return _answer(request, InvalidRequest("The body can't be read. Send valid JSON in UTF-8.", code="invalid_json"))
+            return answer(request, InvalidRequest("The body can't be read. Send valid JSON in UTF-8.", code="invalid_json"))
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return _answer(request, BodyTooLarge("The body is larger than what is taken here. Send less."))
+            return answer(request, BodyTooLarge("The body is larger than what is taken here. Send less."))
         case status:
-            return _answer(request, InvalidRequest(error.detail, code="http_error", headers=dict(error.headers or {})), status=status)
+            return answer(request, InvalidRequest(error.detail, code="http_error", headers=dict(error.headers or {})), status=status)
 
 
 async def _on_defect(request: Request, _: Exception) -> Response:
-    return _answer(request, ProxyError("Something went wrong here. The operator finds the cause in the log."))
+    return answer(request, ProxyError("Something went wrong here. The operator finds the cause in the log."))
 
 
-def _answer(request: Request, error: ProxyError, faults: list[FieldError] | None = None, *, status: int | None = None) -> Response:
+def answer(request: Request, error: ProxyError, faults: list[FieldError] | None = None, *, status: int | None = None) -> Response:
+    """The error in the envelope of the path that was asked for."""
     status = status or error.status
     if _is_openai(request):
         headers = {**error.headers, "X-Request-ID": str(uuid7())}

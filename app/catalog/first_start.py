@@ -1,7 +1,8 @@
 """What a new installation finds: the demo, and the providers whose keys are in the environment.
 
 The demo is made once, on an empty embedded database: a user with credit, its key, and the local model `demo-echo` with
-a price. `remove_demo` takes it away for good, but for the user and the rows: books stay.
+a price. Its upstream is known by its address, as an operator may give the name `demo` to another. `remove_demo` takes it
+away for good, but for the user and the rows: books stay.
 """
 
 import os
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,8 +22,8 @@ from app.catalog.users import create_user
 from app.catalog.vault import Vault
 from app.ledger.accounts import set_disabled
 from app.ledger.credits import add_credit
-from app.models import ModelPrice, Upstream, User
-from app.runtime.demo_model import MODEL
+from app.models import Model, ModelPrice, ModelRoute, Upstream, User
+from app.runtime.demo_model import MODEL, PATH
 
 DEMO = "demo"
 DEMO_CREDIT = Decimal(10)
@@ -74,7 +75,7 @@ async def make_demo(session: AsyncSession, *, vault: Vault, base_url: str, secre
 
 async def move_demo(session: AsyncSession, *, vault: Vault, base_url: str, secret: str) -> bool:
     """Points the demo's upstream at where its model listens now. Returns whether the demo is still there."""
-    upstream_id = (await session.scalars(select(Upstream.id).where(Upstream.name == DEMO, Upstream.disabled_at.is_(None)))).one_or_none()
+    upstream_id = (await session.scalars(_demo().where(Upstream.disabled_at.is_(None)))).first()
     if upstream_id is None:
         return False
     await update_upstream(session, vault=vault, upstream_id=upstream_id, changes={"base_url": base_url, "api_key": secret})
@@ -82,15 +83,22 @@ async def move_demo(session: AsyncSession, *, vault: Vault, base_url: str, secre
 
 
 async def remove_demo(session: AsyncSession) -> bool:
-    """Takes away the demo's upstream, model and price, and disables its user. Returns whether there was one."""
-    upstream_id = (await session.scalars(select(Upstream.id).where(Upstream.name == DEMO))).one_or_none()
+    """Takes away the demo's upstream, its model and price where no other upstream names that model, and disables its user.
+    Returns whether there was a demo."""
+    upstream_id = (await session.scalars(_demo())).first()
     if upstream_id is None:
         return False
     await session.execute(delete(Upstream).where(Upstream.id == upstream_id))
-    await session.execute(delete(ModelPrice).where(ModelPrice.model_name == MODEL))
+    if not (await session.execute(select(exists().where(ModelRoute.pattern == MODEL)))).scalar_one():
+        await session.execute(delete(Model).where(Model.name == MODEL))
+        await session.execute(delete(ModelPrice).where(ModelPrice.model_name == MODEL))
     if await session.get(User, DEMO):
         await set_disabled(session, user_id=DEMO, disabled=True, default_credit=Decimal(0))
     return True
+
+
+def _demo() -> Select[int]:
+    return select(Upstream.id).where(Upstream.is_local, Upstream.base_url.endswith(PATH)).order_by(Upstream.id)
 
 
 async def add_providers(session: AsyncSession, *, vault: Vault, currency: str, environment: Mapping[str, str] = os.environ) -> list[str]:

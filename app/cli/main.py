@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from sqlalchemy.exc import DBAPIError
 
 from app.catalog.first_start import remove_demo
 from app.cli.serve import database_url, serve
 from app.database import Database
 from app.errors import ProxyError, StartupError
-from app.runtime.migrations import upgrade
+from app.runtime.migrations import reason, upgrade
 from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings
 
@@ -48,6 +50,8 @@ def demo_remove() -> None:
         try:
             async with database.transaction() as session:
                 return await remove_demo(session)
+        except DBAPIError as error:
+            raise StartupError(f"can't look for the demo: {reason(error)}; run `billing-proxy migrate` if that was never done") from error
         finally:
             await database.close()
 
@@ -62,5 +66,6 @@ def main() -> None:
     try:
         cli()
     except (StartupError, ProxyError) as failed:
-        Console(stderr=True).print(f"[bold red]billing-proxy:[/] {failed}", soft_wrap=True, highlight=False)
+        line = escape(" ".join(str(failed).split()))
+        Console(stderr=True).print(f"[bold red]billing-proxy:[/] {line}", soft_wrap=True, highlight=False)
         sys.exit(1)

@@ -12,30 +12,27 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
 from rich.console import Console
-from uvicorn.supervisors import Multiprocess
 
 from app.catalog.first_start import add_providers, is_empty, make_demo, move_demo
 from app.catalog.vault import Vault
+from app.cli.server import DEMO_SECRET, own_url, run
 from app.database import Database
 from app.errors import StartupError
-from app.main import DEMO_PATH, create_app
+from app.runtime.demo_model import PATH
 from app.runtime.migrations import upgrade
 from app.runtime.postgres import EmbeddedPostgres
-from app.runtime.secrets_file import NAME, add_secrets, generate, read_secrets
+from app.runtime.secrets_file import add_secrets, generate, read_secrets
 from app.settings import Settings
 
-DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
+ENDING = (signal.SIGINT, signal.SIGTERM)
 DEMO_KEY = "DEMO_API_KEY"
 
 
 def serve(settings: Settings) -> None:
     """Returns when the server has stopped. Raises `StartupError`."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, _exit)
     listener = _listen(settings)
     with listener, database_url(settings) as url:
@@ -43,18 +40,16 @@ def serve(settings: Settings) -> None:
         upgrade(url)
         ready = Settings.load(host=settings.host, port=settings.port)
         demo_key = asyncio.run(_first_start(ready, is_embedded=settings.database_url is None))
-        _run(ready, listener, demo_key)
+        run(ready, listener, demo_key)
 
 
 def _exit(_signal: int, _frame: object) -> None:
-    """Ends by way of the `finally` blocks, so that the database is stopped too. While it serves, uvicorn's own handler
-    stands before this one: it lets the calls end first, and then raises the signal again."""
+    """Ends by way of the `finally` blocks, so that the database is stopped too, which another signal must not interrupt.
+    While it serves, uvicorn's own handler stands before this one: it lets the calls end first, and then raises the signal
+    again."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
-
-
-def app_of_worker() -> FastAPI:
-    """What uvicorn calls in each serving process."""
-    return create_app(demo_secret=os.environ.get(DEMO_SECRET))
 
 
 @contextlib.contextmanager
@@ -106,12 +101,12 @@ async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
     assert settings.secret_key is not None
     database = Database(settings.database_url, pool_size=2)
     vault = Vault(settings.secret_key.get_secret_value())
-    base_url, secret = _demo_url(settings), os.environ[DEMO_SECRET]
+    base_url, secret = own_url(settings) + PATH, os.environ[DEMO_SECRET]
     try:
         async with database.transaction() as session:
             if is_embedded and await is_empty(session):
                 add_secrets(settings.data_dir, {DEMO_KEY: await make_demo(session, vault=vault, base_url=base_url, secret=secret)})
-            has_demo = await move_demo(session, vault=vault, base_url=base_url, secret=secret)
+            has_demo = is_embedded and await move_demo(session, vault=vault, base_url=base_url, secret=secret)
             for name in await add_providers(session, vault=vault, currency=settings.currency):
                 Console(stderr=True).print(f"Added the upstream [bold]{name}[/], whose API key is in the environment.")
     finally:
@@ -120,67 +115,3 @@ async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
         os.environ.pop(DEMO_SECRET)
         return None
     return read_secrets(settings.data_dir).get(DEMO_KEY)
-
-
-def _demo_url(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
-    return f"http://{host}:{settings.port}{DEMO_PATH}"
-
-
-def _run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:
-    config = uvicorn.Config(
-        "app.cli.serve:app_of_worker",
-        factory=True,
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.shutdown_wait),
-        log_level="warning",
-    )
-    server = _AnnouncingServer(config, settings, demo_key)
-    if settings.workers == 1:
-        server.run(sockets=[listener])
-    else:
-        _announce(settings, demo_key)
-        Multiprocess(config, sockets=[listener]).run()
-    if settings.workers == 1 and not server.started:
-        raise StartupError("the server did not start; the lines above say why")
-
-
-class _AnnouncingServer(uvicorn.Server):
-    """Says where it is once it listens."""
-
-    def __init__(self, config: uvicorn.Config, settings: Settings, demo_key: str | None) -> None:
-        super().__init__(config)
-        self._settings = settings
-        self._demo_key = demo_key
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            _announce(self._settings, self._demo_key)
-
-
-def _announce(settings: Settings, demo_key: str | None) -> None:
-    """The demo key is shown on a terminal alone: elsewhere it would end in somebody's logs."""
-    console = Console(soft_wrap=True, highlight=False)
-    base = _demo_url(settings).removesuffix(DEMO_PATH)
-    console.print(f"\n[bold]aigcspace billing proxy[/] is ready\n  base URL   {base}/v1\n  API docs   {base}/docs")
-    secrets_file = Path(settings.data_dir / NAME)
-    if secrets_file.exists():
-        console.print(f"  secrets    {secrets_file} (admin token" + (", demo key)" if demo_key else ")"))
-    if demo_key and sys.stdout.isatty():
-        console.print(f"  demo key   {demo_key}\n\nTry it:\n")
-        body = '{"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}'
-        console.print(
-            f"curl {base}/v1/chat/completions -H 'Authorization: Bearer {demo_key}' -H 'Content-Type: application/json' -d '{body}'\n",
-            markup=False,
-        )
-    console.print("Stop with Ctrl-C.")

@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 MODEL = "demo-echo"
+PATH = "/internal/demo"
+"""Where the proxy serves it: no other upstream has a base URL that ends so."""
 PAUSE = 0.02
 """Seconds between two tokens of a stream, so that one sees it stream."""
 _TOKEN = re.compile(r"\s*\S+|\s+")
@@ -27,11 +29,13 @@ def demo_app(token: str) -> Starlette:
     """The model's server. `token`: what a caller has to present."""
 
     async def chat(request: Request) -> Response:
-        if not hmac.compare_digest(request.headers.get("authorization", ""), f"Bearer {token}"):
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
             return JSONResponse({"error": {"message": "The demo model is for this proxy alone.", "type": "invalid_request_error"}}, 401)
         return _answer(json.loads(await request.body()))
 
-    return Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    app.router.redirect_slashes = False
+    return app
 
 
 def _answer(call: dict[str, Any]) -> Response:

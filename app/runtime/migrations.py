@@ -45,13 +45,21 @@ def upgrade(url: str) -> None:
         raise StartupError(_explain(error, url)) from error
 
 
+def reason(error: Exception) -> str:
+    """What the database said, in one line."""
+    cause = _cause(error)
+    return str(cause).rpartition("asyncpg.exceptions.")[2].partition("\n")[0] or type(cause).__name__
+
+
 def _explain(error: Exception, url: str) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    state = str(getattr(cause, "sqlstate", None) or "")
-    reason = str(cause).rpartition("asyncpg.exceptions.")[2].partition("\n")[0] or type(cause).__name__
+    state = str(getattr(_cause(error), "sqlstate", None) or "")
     if not state or state.startswith(_NOT_REACHED):
-        return f"Can't reach the database {make_url(url).render_as_string()}: {reason}"
+        return f"Can't reach the database {make_url(url).render_as_string()}: {reason(error)}"
     if state in _EXPLAINED:
         explained = _EXPLAINED[state]
-        return explained if explained.endswith(".") else f"{explained}: {reason}"
-    return f"The database can't be migrated: {reason}"
+        return explained if explained.endswith(".") else f"{explained}: {reason(error)}"
+    return f"The database can't be migrated: {reason(error)}"
+
+
+def _cause(error: Exception) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig else error

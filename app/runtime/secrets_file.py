@@ -10,13 +10,17 @@ NAME = "secrets.env"
 
 
 def read_secrets(data_dir: Path) -> dict[str, str]:
-    """NAME -> value; empty where there is no file. Raises `StartupError` where others may read it."""
+    """NAME -> value; empty where there is no file. Raises `StartupError` where others may read it, or nobody can."""
     path = data_dir / NAME
     if not path.exists():
         return {}
     if path.stat().st_mode & 0o077:
         raise StartupError(f"{path} can be read by others than its owner: run `chmod 600 {path}`")
-    lines = (line.partition("=") for line in path.read_text().splitlines() if line and not line.startswith("#"))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeError) as unreadable:
+        raise StartupError(f"{path} can't be read as UTF-8 text: restore it, since what it holds can't be made again") from unreadable
+    lines = (line.partition("=") for line in text.splitlines() if line and not line.startswith("#"))
     return {name: value for name, _, value in lines}
 
 

@@ -86,7 +86,7 @@ def test_credit_said_twice_with_one_idempotency_key_is_given_once(admin: Admin, 
     assert len(admin.listed(f"/admin/users/{name}/credits")) == 1
 
 
-@pytest.mark.parametrize("amount", NO_MONEY + ["0", "0e9999999"])
+@pytest.mark.parametrize("amount", [*NO_MONEY, "0", "0e9999999"])
 def test_credit_that_makes_no_sense(admin: Admin, name: str, amount: object) -> None:
     admin.add_user(name)
 

@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
-from tests.harness.installation import Installation
 from tests.harness.postgres import Database
-from tests.harness.proxy import Proxy, running
+from tests.harness.proxy import Proxy, refuses, running
 from tests.harness.scene import Scene
 from tests.harness.scene import scene as set_scene
 
@@ -32,7 +32,9 @@ def stopping(db: Database, tmp_path: Path) -> Iterator[Callable[[int], Scene]]:
             proxy = Proxy(database_url=db.url, directory=tmp_path, WORKERS=str(workers))
             stack.callback(ended, proxy)
             proxy.wait_ready()
-            return stack.enter_context(set_scene(proxy, stack.enter_context(Admin(proxy.url)), db))
+            made = stack.enter_context(set_scene(proxy, stack.enter_context(Admin(proxy.url)), db))
+            wait_until(lambda: all(offers(made) for _ in range(20)), what="each worker knows the model")
+            return made
 
         yield start
 
@@ -101,28 +103,12 @@ def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Cal
     assert scene.row()["status"] == "success"
 
 
-def test_the_next_start_finds_the_port_of_a_killed_parent_free(tmp_path: Path) -> None:
-    installation = Installation(tmp_path)
-    installation.environment["WORKERS"] = "2"
-    installation.start()
-    wait_until(lambda: not refuses(installation.port) and installation.call().status_code == 200, what="an answer")
-    assert installation.process is not None
-    installation.process.kill()
-    installation.process.wait(10)
-    wait_until(lambda: refuses(installation.port), what="the port is given back", within=3)
-    installation.start()
-    assert installation.stop() == 0
-    installation.http.close()
-
-
 def request(scene: Scene, line: str, body: bytes = b"") -> bytes:
     lines = [f"{line} HTTP/1.1", "Host: proxy", f"Authorization: Bearer {scene.key}", f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
 
 
-def refuses(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 2):
-            return False
-    except ConnectionRefusedError:
-        return True
+def offers(scene: Scene) -> bool:
+    """Asked over a connection of its own, which any worker may take."""
+    answer = httpx.get(f"{scene.proxy.url}/v1/models", headers=scene.http.headers, trust_env=False)
+    return scene.model in answer.text

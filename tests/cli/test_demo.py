@@ -64,7 +64,7 @@ def test_the_demo_is_found_by_another_name(installation: Installation) -> None:
     assert installation.http.get(path, headers=installation.operator()).status_code == 404
 
 
-def test_only_an_embedded_database_has_its_demo_moved(proxy: Proxy, proxies: Callable[..., Proxy], db: Database) -> None:
+def test_only_an_embedded_database_has_its_demo_moved(proxies: Callable[..., Proxy], db: Database) -> None:
     url = "http://127.0.0.1:9/internal/demo"
     db.execute("INSERT INTO aigcspace.upstream (name, base_url, is_local) VALUES ('demo', $1, true)", url)
     proxies()
@@ -75,6 +75,7 @@ class TestRemoval:
     @pytest.fixture
     def remove(self, db: Database, tmp_path: Path) -> Callable[[], None]:
         """A demo's rows in a database, and the command that takes them away."""
+        db.execute("DELETE FROM aigcspace.upstream")
         demo = "INSERT INTO aigcspace.upstream (name, base_url, is_local) VALUES ('demo', 'http://127.0.0.1:9/internal/demo', true)"
         db.execute(demo)
         db.execute("INSERT INTO aigcspace.model (name) VALUES ('demo-echo') ON CONFLICT DO NOTHING")

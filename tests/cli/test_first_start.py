@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
+from tests.harness.books import wait_until
 from tests.harness.installation import Installation
-from tests.harness.proxy import free_port
+from tests.harness.proxy import free_port, refuses
 
 
 def test_the_demo_answers_and_its_row_shows_the_bill(installation: Installation) -> None:
@@ -58,6 +59,18 @@ def test_a_second_start_says_who_is_running(installation: Installation) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"pid {installation.process.pid}" in refused.stderr
     assert "is in use" in installation.run("serve").stderr.lower().replace("already in use", "is in use")
+
+
+def test_the_next_start_finds_the_port_of_a_killed_parent_free(installation: Installation) -> None:
+    installation.environment["WORKERS"] = "2"
+    installation.start()
+    wait_until(lambda: installation.call().status_code == 200, what="an answer")
+    assert installation.process is not None
+    installation.process.kill()
+    installation.process.wait(10)
+    wait_until(lambda: refuses(installation.port), what="the port is given back", within=3)
+    installation.start()
+    assert installation.stop() == 0
 
 
 def test_a_provider_in_the_environment_becomes_an_upstream_with_list_prices(installation: Installation) -> None:

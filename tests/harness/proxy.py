@@ -31,6 +31,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def refuses(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 2):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
 class Proxy:
     """`url` is its root; `output()` all it has printed so far."""
 

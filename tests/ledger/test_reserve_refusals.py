@@ -61,6 +61,13 @@ def test_a_key_of_another_user(ledger: Replica, new_payer: Callable[..., Payer])
     assert ledger.outcomes(Call(thief.user_id, payer.key_id, Decimal(1)), payer.call("1")) == ["key_gone", "granted"]
 
 
+def test_a_key_whose_secret_was_changed_since(ledger: Replica, db: Database, new_payer: Callable[..., Payer]) -> None:
+    payer = new_payer(credit="10")
+    db.execute("UPDATE aigcspace.platform_api_key SET key_hash = $2 WHERE id = $1", payer.key_id, "0" * 64)
+
+    assert ledger.outcomes(payer.call("1")) == ["key_gone"]
+
+
 def test_a_user_who_is_gone(ledger: Replica, db: Database, new_payer: Callable[..., Payer]) -> None:
     payer = new_payer(credit="10")
     db.execute("DELETE FROM aigcspace.users WHERE id = $1", payer.user_id)
