@@ -3,7 +3,10 @@
 import os
 import socket
 import sys
+import time
+from threading import Thread
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
@@ -16,6 +19,8 @@ from app.runtime.ending import before_ending, watch_over_workers
 from app.runtime.secrets_file import NAME
 from app.settings import Settings
 
+READY_POLL = 0.1
+"""Seconds."""
 DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
 
 
@@ -44,7 +49,7 @@ def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> No
     )
     watch_over_workers()
     if settings.workers > 1:
-        _announce(settings, demo_key)
+        Thread(target=_announce_when_ready, args=(settings, demo_key), daemon=True).start()
         workers = Multiprocess(config, sockets=[listener])
         before_ending(lambda: None)
         workers.run()
@@ -57,8 +62,8 @@ def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> No
 
 def own_url(settings: Settings) -> str:
     """Under which this machine reaches the server."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
-    return f"http://{host}:{settings.port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 class _AnnouncingServer(uvicorn.Server):
@@ -73,6 +78,19 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _announce(self._settings, self._demo_key)
+
+
+def _announce_when_ready(settings: Settings, demo_key: str | None) -> None:
+    """Workers are processes of their own: what tells that they serve is an answer."""
+    with httpx.Client(base_url=own_url(settings), trust_env=False) as client:
+        while True:
+            try:
+                client.get("/healthz", timeout=1)
+            except httpx.HTTPError:
+                time.sleep(READY_POLL)
+            else:
+                _announce(settings, demo_key)
+                return
 
 
 def _announce(settings: Settings, demo_key: str | None) -> None:
