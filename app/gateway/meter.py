@@ -18,8 +18,8 @@ LARGEST_COPY = 8 * 1024 * 1024
 KEPT_END = 65_536
 FOLD_AT = 65_536
 """Bytes of events that are kept as they came, until their texts are taken out of them. A short stream is never parsed."""
-MOST_TEXTS = 20_000
-"""Texts, mostly of a token each, that are kept until they are counted."""
+MOST_TEXT = 100_000
+"""Characters of texts that are kept until they are counted."""
 
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 
@@ -40,6 +40,7 @@ class StreamMeter:
     _delivered: list[bytes] = field(default_factory=list)
     _delivered_bytes: int = 0
     _texts: list[str] = field(default_factory=list)
+    _text_size: int = 0
     _tail: bytes = b""
     _large_end: bytes = b""
     _held: bytes = b""
@@ -66,12 +67,15 @@ class StreamMeter:
 
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
-        if self._tail and not self._large_end and self.protocol.telling.search(self._tail):
+        if self._large_end:
+            self.usage = self.protocol.usage_of(self._large_end + self._tail) or self.usage
+        elif self._tail and self.protocol.telling.search(self._tail):
             told = self.protocol.read_event(self._tail)
             self.usage, self.error = told.usage or self.usage, told.error or self.error
             self.terminal = told.is_terminal
             if self.strips and told.is_usage_only:
                 self._tail = b""
+        self._delivered.append(self._tail)
 
     def release(self) -> bytes:
         """What was held back: the end of the terminal event and what came after it, or an event that never ended."""
@@ -80,16 +84,18 @@ class StreamMeter:
 
     @property
     def texts_are_many(self) -> bool:
-        return len(self._texts) > MOST_TEXTS
+        return self._text_size > MOST_TEXT
 
     def take_texts(self) -> list[str]:
         """The texts that were delivered since they were last taken."""
         self._fold()
-        texts, self._texts = self._texts, []
+        texts, self._texts, self._text_size = self._texts, [], 0
         return texts
 
     def _fold(self) -> None:
-        self._texts += self.protocol.answer_texts(b"".join(self._delivered))
+        texts = self.protocol.answer_texts(b"".join(self._delivered))
+        self._texts += texts
+        self._text_size += sum(map(len, texts)) + len(texts)
         self._delivered, self._delivered_bytes = [], 0
 
     def _unfinished(self, data: bytes) -> bytes:
@@ -128,6 +134,7 @@ class StreamMeter:
                     event = b""
             passing.append(event)
             start = boundary.end()
+        passing.append(block[start:])  # an odd line feed after the last event
         return b"".join(passing)
 
 

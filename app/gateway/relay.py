@@ -19,7 +19,7 @@ from app.gateway.estimate import BYTES_PER_TOKEN, Tokenizer, rough_count
 from app.gateway.forward import answer_headers
 from app.gateway.meter import BodyMeter, StreamMeter
 from app.gateway.settle import Settling
-from app.gateway.transport import UpstreamAnswer, UpstreamBroken
+from app.gateway.transport import UpstreamAnswer, UpstreamBroken, without_secret
 from app.runtime.tasks import OwnedTasks
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ class Relay:
         self._call = call
         self._protocol = call.protocol
         self._model = call.request.model
+        self._secret = call.route.target.secret
         self._answer = answer
         self._client = client
         self._settling = settling
@@ -63,9 +64,10 @@ class Relay:
     async def body(self) -> None:
         meter = BodyMeter(length=self._answer.length, encoding=self._answer.encoding)
         broken: str | None = None
+        chunks = self._answer.chunks() if self._answer.status < 400 else self._answer.error_chunks(self._secret)
         try:
-            async for chunk in self._answer.chunks():
-                passing = meter.feed(self._call.without_secret(chunk) if self._answer.status >= 400 else chunk)
+            async for chunk in chunks:
+                passing = meter.feed(chunk)
                 if passing:
                     await self._start()
                     await self._client.send(passing)
@@ -85,7 +87,7 @@ class Relay:
                 passing = meter.feed(chunk)
                 if passing:
                     self._call.record.saw_first_token()
-                    await self._client.send(passing)
+                    await self._client.send(without_secret(passing, self._secret) if meter.error else passing)
                 if meter.texts_are_many:
                     self._output_counted += await self._tokenizer.count(self._model, meter.take_texts())
                 if meter.terminal or self._client_gone:
@@ -178,7 +180,7 @@ class Relay:
                 http_status=self._answer.status,
                 usage=usage,
                 usage_source=source,
-                error=error,
+                error=error and without_secret(error.encode(), self._secret).decode(),
                 attempts=self._call.attempts,
             )
         )

@@ -16,6 +16,15 @@ from app.settings import Settings
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
+LARGEST_ERROR = 65_536
+"""Bytes of an error that are kept together, so that a secret in it is found."""
+
+
+def without_secret(text: bytes, secret: str | None) -> bytes:
+    """Some upstreams repeat, in an error, the credentials that they refuse. The length stays."""
+    return text.replace(secret.encode(), b"*" * len(secret.encode())) if secret else text
+
+
 class UpstreamBroken(Exception):
     """The answer ended before its end: the upstream cut the connection or stalled. The message is for the row."""
 
@@ -41,6 +50,17 @@ class UpstreamAnswer:
             raise UpstreamBroken("the upstream stalled: it sent nothing for too long") from None
         except (aiohttp.ClientError, ConnectionError) as broken:
             raise UpstreamBroken(f"the upstream cut the connection ({type(broken).__name__})") from None
+
+    async def error_chunks(self, secret: str | None) -> AsyncIterator[bytes]:
+        """The body of an error, in one piece where it is of the usual size, without our secret. Raises `UpstreamBroken`."""
+        kept = b""
+        async for chunk in self.chunks():
+            kept += chunk
+            if len(kept) > LARGEST_ERROR:
+                yield without_secret(kept, secret)
+                kept = b""
+        if kept:
+            yield without_secret(kept, secret)
 
     def close(self) -> None:
         """Frees the connection: for the next call if the answer was read to its end, else by closing it."""

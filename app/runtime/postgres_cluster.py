@@ -107,10 +107,14 @@ def _refuse_half_a_root() -> None:
         )
 
 
+def _sweep(directory: Path) -> None:
+    for leftover in directory.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def create(data: Path, programs: Programs, owner: Owner) -> None:
     """Makes `data` with role and database `aigcspace`: all of it and on disk, or nothing."""
-    for leftover in data.parent.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    _sweep(data.parent)
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=data.parent))
     try:
         os.chown(unfinished, owner.uid, owner.gid)
@@ -122,6 +126,7 @@ def create(data: Path, programs: Programs, owner: Owner) -> None:
         _run([*single, "postgres"], unfinished, owner, typed=f"CREATE DATABASE {NAME};\n")
         _run([*initdb, "--sync-only"], unfinished, owner)
         unfinished.rename(data)
+        _sweep(data.parent)  # an initdb that was just being killed may still have written
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

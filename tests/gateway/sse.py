@@ -62,7 +62,7 @@ def cut_streams(draw: st.DrawFn) -> list[bytes]:
     data = draw(st.lists(events, max_size=6)) + draw(st.sampled_from([[], [DONE]]))
     blocks = framed(data, line_end)
     for at in draw(st.sets(st.integers(0, len(blocks)), max_size=2)):
-        blocks.insert(at, b": keep-alive" + line_end * draw(st.integers(1, 3)))
+        blocks.insert(at, b": keep-alive" + line_end * draw(st.integers(1, 2)))
     whole = b"".join(blocks)
     whole = whole[: len(whole) - draw(st.integers(0, 3))]
     return cut(whole, draw(st.lists(st.integers(0, max(len(whole), 1)), max_size=8)))

@@ -1,6 +1,7 @@
 """A field that decides what a call costs stands in its request once and in plain letters, or the call is refused."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,6 +47,8 @@ def refused(body: str) -> str:
         r',"\u004dax_tokens" : 9',
         ',"messages":[]',
         ',"prediction":"a","prediction":"b"',
+        ',"Tools":[{"type":"web_search"}]',
+        ',"tools":[{"type":"web_search"}],"tools":[{"type":"function","function":{"name":"f"}}]',
     ],
 )
 def test_a_decisive_field_that_stands_there_twice_or_in_other_letters(more: str) -> None:
@@ -78,7 +81,7 @@ def test_such_names_elsewhere_are_no_matter(more: str) -> None:
 
 def test_such_words_inside_a_message_are_no_matter() -> None:
     content = json.dumps('{"model":"x","model":"y","N":1,\\u006e":2}')
-    body = '{"model":"m","messages":[{"role":"user","content":%s}]}' % content
+    body = f'{{"model":"m","messages":[{{"role":"user","content":{content}}}]}}'
 
     assert not ChatCompletions().read(body.encode()).open_ended
 
@@ -89,12 +92,13 @@ def test_a_number_beyond_reason_is_refused(name: str, number: str) -> None:
     assert refused(BODY % f',"{name}":{number}') == "invalid_type"
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="json.loads raises where the body is read in full: a 500")
 def test_a_huge_number_beside_a_doubt_is_refused_or_passes() -> None:
-    ChatCompletions().read((BODY % (',"metadata":{"n":1,"model":2},"seed":' + "1" * 5000)).encode())
+    with suppress(InvalidRequest):
+        ChatCompletions().read((BODY % (',"metadata":{"n":1,"model":2},"seed":' + "1" * 5000)).encode())
 
 
-names = st.one_of(st.sampled_from(["role", "content", "image_url", "", ":", ",", "\\", '"', '\\"', "\\\\", "a\\", '":', "\n", "\u00e9"]), st.text(max_size=6))
+odd_names = st.sampled_from(["role", "content", "image_url", "", ":", ",", "\\", '"', '\\"', "\\\\", "a\\", '":', "\n", "\u00e9"])
+names = st.one_of(odd_names, st.text(max_size=6))
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), names),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(names, inner, max_size=4)),

@@ -94,7 +94,9 @@ LARGE = b",".join([FILLER] * (LARGEST_COPY * 5 // 2 // len(FILLER)))
 TOLD = b'"usage":' + json.dumps(USAGE).encode()
 
 
-@pytest.mark.parametrize("body", [b"{" + TOLD + b',"data":[' + LARGE + b"]}", b'{"data":[' + LARGE + b"]," + TOLD + b"}"], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "body", [b"{" + TOLD + b',"data":[' + LARGE + b"]}", b'{"data":[' + LARGE + b"]," + TOLD + b"}"], ids=["first", "last"]
+)
 def test_of_a_very_large_body_both_ends_are_kept_and_usage_is_found(body: bytes) -> None:
     tap = fed(body)
     answer = tap.answer()

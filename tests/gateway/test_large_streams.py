@@ -65,7 +65,6 @@ def test_usage_of_a_large_event_replaces_an_earlier_one_and_none_keeps_it() -> N
         assert tap.usage == expected
 
 
-@pytest.mark.xfail(strict=True, reason="finish() leaves a large event unread")
 def test_usage_of_a_large_event_that_ends_with_the_stream_is_read() -> None:
     tap = meter()
     passed(tap, every(b"data: " + chunk(BIG, usage=USAGE), PIECE))
@@ -113,7 +112,6 @@ def test_an_event_of_50_megabytes_takes_little_memory() -> None:
     assert grown(meter(), b"x" * PIECE, times=50 * MEGABYTE // PIECE) < 2 * MEGABYTE
 
 
-@pytest.mark.xfail(strict=True, reason="texts are many by their number alone, not by their size")
 def test_50_megabytes_of_long_texts_take_little_memory() -> None:
     block = b"".join(framed([chunk("x" * 100_000)]))
 

@@ -40,7 +40,9 @@ def test_each_prompt_of_a_list_is_answered_and_tokens_are_one_prompt(prompt: Any
     assert completion(prompt).choices == prompts
 
 
-@pytest.mark.parametrize(("fields", "choices"), [({"n": 3}, 6), ({"best_of": 5}, 10), ({"n": 2, "best_of": 5}, 10), ({"n": 4, "best_of": 1}, 8)])
+@pytest.mark.parametrize(
+    ("fields", "choices"), [({"n": 3}, 6), ({"best_of": 5}, 10), ({"n": 2, "best_of": 5}, 10), ({"n": 4, "best_of": 1}, 8)]
+)
 def test_every_prompt_is_answered_as_often_as_was_asked_for(fields: dict[str, int], choices: int) -> None:
     assert completion(["one", "two"], **fields).choices == choices
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from app.gateway.estimate import Tokenizer, rough_count
 
-MODELS = ("gpt-4o", "gpt-4", "openai/gpt-3.5-turbo", "openai-community/gpt2", "acme/text-davinci-003", "p50k_base", "", "/", "\ud800", "x/y/z")
+MODELS = (
+    "gpt-4o",
+    "gpt-4",
+    "openai/gpt-3.5-turbo",
+    "openai-community/gpt2",
+    "acme/text-davinci-003",
+    "p50k_base",
+    "",
+    "/",
+    "\ud800",
+    "x/y/z",
+)
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 
@@ -48,9 +59,9 @@ def test_any_model_is_counted_with_a_real_vocabulary(tokenizer: Tokenizer, model
         ("hello " * 1000, (1000, 1002)),
         ("\u4f60\u597d\uff0c\u4e16\u754c", (2, 8)),
         ("<|endoftext|>", (3, 10)),
-        (" " * 1_000_000, (1, 300_000)),
+        (" " * 1_000_000, (5000, 20_000)),
         ("\x00" * 10_000, (1, 20_000)),
-        ("a" * 1_000_000, (50_000, 500_000)),
+        ("a" * 1_000_000, (100_000, 200_000)),
         ("\ud800", (1, 4)),
         ("lone \udfff surrogate " * 1000, (1000, 10_000)),
     ],
@@ -86,7 +97,6 @@ def test_where_no_vocabulary_can_be_unpacked_bytes_are_counted(tmp_path: Path, m
     assert count(Tokenizer(tmp_path / "file" / "below"), SENTENCE, model=model) == 11
 
 
-@pytest.mark.xfail(strict=True, reason="a damaged vocabulary is fetched from its address")
 def test_a_damaged_vocabulary_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 

@@ -266,6 +266,7 @@ def test_start_right_after_everything_was_killed(data_dir: Path, start: Start, o
         backend.suspend()  # so that the shared memory is still in use when the next server comes
     os.kill(server.pid, signal.SIGKILL)
     killed.kill()
+    killed.wait()  # its lock goes with it
     until(lambda: ended(server))
     resume = subprocess.Popen(
         [sys.executable, "-c", "import os,sys,time; time.sleep(0.1); [os.kill(int(p), 18) for p in sys.argv[1:]]"]

@@ -113,7 +113,7 @@ def model_named_in(body: bytes) -> str | None:
         return None
 
 
-_ESCAPED_NAME = re.compile(rb'\\u[0-9a-fA-F]{4}[^"]*"\s*:')
+ESCAPED_NAME = re.compile(rb'\\u[0-9a-fA-F]{4}[^"]*"\s*:')
 
 
 def refuse_ambiguous_names(body: bytes, names: re.Pattern[bytes]) -> None:
@@ -123,9 +123,12 @@ def refuse_ambiguous_names(body: bytes, names: re.Pattern[bytes]) -> None:
     fields at any depth; only where that leaves a doubt is the body read in full.
     """
     found = [match.group(1) for match in names.finditer(body)]
-    if len(set(found)) == len(found) and all(name.islower() for name in found) and not _ESCAPED_NAME.search(body):
+    if len(set(found)) == len(found) and all(name.islower() for name in found) and not ESCAPED_NAME.search(body):
         return
-    pairs = json.loads(body, object_pairs_hook=list)
+    try:
+        pairs = json.loads(body, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The request body holds a number or a nesting that can't be read. Correct it.", code="invalid_json") from None
     fields = [name.lower() for name, _ in pairs if names.fullmatch(f'"{name.lower()}":'.encode())]
     exact = {name for name, _ in pairs}
     doubtful = next((name for name in fields if fields.count(name) > 1 or name not in exact), None)

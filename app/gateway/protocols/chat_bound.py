@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from app.billing.rates import TEXT_KINDS
-from app.gateway.protocols.base import decode, names_in
+from app.gateway.protocols.base import ESCAPED_NAME, decode, names_in
 
 IMAGE_TOKENS = 3_000
 """Held for an inline image. Most cost less, some more (OpenAI's dearest counting: 48,169 for gpt-4o-mini at high detail)."""
@@ -26,6 +26,9 @@ _TEXT_FIELDS = frozenset(
     }
 )  # fmt: skip
 """All that a message of text and tool calls can hold, at any depth."""
+_TYPE = re.compile(rb'"type"\s*:\s*"([^"]*)"')
+_TEXT_TYPES = frozenset({b"text", b"function", b"refusal", b"thinking", b"ephemeral"})
+"""The types of their parts. `ephemeral` is one of caching (`cache_control`)."""
 _BOUNDED_FIELDS = frozenset(
     {
         "model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "temperature", "top_p",
@@ -53,9 +56,10 @@ def bound_input(body: bytes, modalities: object) -> InputBound:
     fields = decode(body, dict[str, msgspec.Raw])
     kinds = TEXT_KINDS | ({"audio_output"} if isinstance(modalities, list) and "audio" in modalities else set())
     open_ended = not _BOUNDED_FIELDS.issuperset(fields) or _has_server_tools(bytes(fields.get("tools", b"")))
-    if names_in(bytes(fields["messages"])) <= _TEXT_FIELDS:
+    messages = bytes(fields["messages"])
+    if names_in(messages) <= _TEXT_FIELDS and _TEXT_TYPES.issuperset(_TYPE.findall(messages)):
         return InputBound(len(body), 0, open_ended, kinds)
-    inline, media_tokens, media_kinds = _media(msgspec.json.decode(fields["messages"]))
+    inline, media_tokens, media_kinds = _media(msgspec.json.decode(messages))
     return InputBound(max(len(body) - inline, 0) + media_tokens, media_tokens, True, kinds | media_kinds)
 
 
@@ -63,6 +67,8 @@ def _has_server_tools(tools: bytes) -> bool:
     """Whether a tool may be one that the upstream runs itself, such as a web search, whose findings become input."""
     if not tools or tools == b"null":
         return False
+    if ESCAPED_NAME.search(tools):
+        return True
     for tool in decode(tools, list[msgspec.Raw]):
         named = decode(bytes(tool), dict[str, msgspec.Raw])
         twice = len(re.findall(rb'"type"\s*:', bytes(tool))) != _types_within(named) + ("type" in named)

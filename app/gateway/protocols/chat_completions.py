@@ -12,7 +12,9 @@ from app.gateway.protocols.chat_bound import bound_input
 OVERHEAD = 64
 """Tokens that a provider's chat template may add beyond the bytes of the request."""
 
-_DECISIVE = re.compile(rb'"(model|messages|n|stream|stream_options|max_tokens|max_completion_tokens|prediction)"\s*:', re.IGNORECASE)
+_DECISIVE = re.compile(
+    rb'"(model|messages|n|stream|stream_options|tools|modalities|max_tokens|max_completion_tokens|prediction)"\s*:', re.IGNORECASE
+)
 _NEEDS_COMPLETION_LIMIT = re.compile(r"^(openai/)?(o\d|gpt-5)")
 """Models that refuse `max_tokens` and want `max_completion_tokens` (OpenAI's reasoning models)."""
 _ABSENT = msgspec.Raw()

@@ -161,7 +161,7 @@ def _end_of_object(text: bytes, start: int) -> int | None:
         if text[end - 1 : end] == b"}":
             try:
                 _values.decode(text[start:end])
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 continue
             return end
     return None
