@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -261,9 +261,11 @@ def test_start_right_after_everything_was_killed(data_dir: Path, start: Start, o
     killed = owner(data_dir)
     execute(url_of(killed), "CREATE TABLE kept AS SELECT 7 AS n")
     server = postmaster(data_dir)
-    backends = server.children()
-    for backend in backends:
-        backend.suspend()  # so that the shared memory is still in use when the next server comes
+    backends = []
+    for backend in server.children():
+        with suppress(psutil.NoSuchProcess):  # a worker of the server's may just have done its work
+            backend.suspend()  # so that the shared memory is still in use when the next server comes
+            backends.append(backend)
     os.kill(server.pid, signal.SIGKILL)
     killed.kill()
     killed.wait()  # its lock goes with it
