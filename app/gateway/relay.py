@@ -4,7 +4,7 @@ the answer ends             usage as reported, else counted
 the client leaves           a stream is cancelled upstream, and what was delivered is counted
 the upstream breaks off     of a stream, what was delivered is counted, and the client gets an error event; any other
                             answer is of no use to the client and billed only if it holds its usage, and is cut off
-the process stops           what was delivered is counted roughly, as there is no time for more
+the process stops           of a stream, what was delivered is counted roughly, as time is short; any other answer is free
 """
 
 import asyncio
