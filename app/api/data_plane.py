@@ -1,7 +1,8 @@
 """The routes that clients call models by.
 
-They are plain ASGI routes inside the FastAPI application, as a FastAPI route costs each call twice as much CPU; what
-OpenAPI says of them is written in `data_plane_openapi`.
+Calls of models are answered in front of the FastAPI application: in it, each piece of a stream would pass five layers of
+middleware that have nothing to do for it. Its routes for the same paths answer other methods, and what OpenAPI says of
+them is written in `data_plane_openapi`.
 """
 
 import time
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from app.api.data_plane_openapi import describe
@@ -33,6 +34,19 @@ class CallEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await handle_call(scope["app"].state.services.gateway, self._protocol, scope, receive, send)
+
+
+def data_plane_first(app: FastAPI) -> ASGIApp:
+    """The whole application: calls of models go straight to the gateway, all else to `app`."""
+    gateway_paths = {protocol.path: protocol for protocol in PROTOCOLS}
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and (protocol := gateway_paths.get(scope["path"])):
+            await handle_call(app.state.services.gateway, protocol, scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return serve
 
 
 def include_data_plane(app: FastAPI) -> None:

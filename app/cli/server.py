@@ -8,11 +8,12 @@ from threading import Thread
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 from rich.console import Console
 from rich.markup import escape
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from app.api.data_plane import data_plane_first
 from app.errors import StartupError
 from app.main import create_app
 from app.runtime.ending import before_ending, watch_over_workers
@@ -24,9 +25,9 @@ READY_POLL = 0.1
 DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
 
 
-def app_of_worker() -> FastAPI:
+def app_of_worker() -> ASGIApp:
     """What uvicorn calls in each serving process."""
-    return create_app(demo_secret=os.environ.get(DEMO_SECRET))
+    return data_plane_first(create_app(demo_secret=os.environ.get(DEMO_SECRET)))
 
 
 def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:

@@ -6,6 +6,7 @@ event and the last byte of any other body stay here until the call's row is comm
 
 import re
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.billing.usage import Usage
@@ -57,7 +58,7 @@ class StreamMeter:
         block, self._tail = data[:end], data[end:]
         if self._large_end:
             self._read_large(block)
-        if self.protocol.telling.search(block):
+        if self.protocol.tells(block):
             block = self._read(block)
         self._delivered.append(block)
         self._delivered_bytes += len(block)
@@ -69,7 +70,7 @@ class StreamMeter:
         """Reads the last event, where the stream ended without the blank line that would end it."""
         if self._large_end:
             self.usage = self.protocol.usage_of(self._large_end + self._tail) or self.usage
-        elif self._tail and self.protocol.telling.search(self._tail):
+        elif self._tail and self.protocol.tells(self._tail):
             told = self.protocol.read_event(self._tail)
             self.usage, self.error = told.usage or self.usage, told.error or self.error
             self.terminal = told.is_terminal
@@ -118,22 +119,22 @@ class StreamMeter:
         """Reads the events of a block; returns what of it the client may have now."""
         passing = []
         start = 0
-        for boundary in _BOUNDARY.finditer(block):
-            event = block[start : boundary.end()]
-            if self.protocol.telling.search(event):
+        for boundary, end in _boundaries(block):
+            event = block[start:end]
+            if self.protocol.tells(event):
                 told = self.protocol.read_event(event)
                 self.usage = told.usage or self.usage
                 self.error = told.error or self.error
                 if told.is_terminal:
                     self.terminal = True
-                    passing.append(block[start : boundary.start()])
-                    self._held = block[boundary.start() :] + self._tail
+                    passing.append(block[start:boundary])
+                    self._held = block[boundary:] + self._tail
                     self._tail = b""
                     return b"".join(passing)
                 if self.strips and told.is_usage_only:
                     event = b""
             passing.append(event)
-            start = boundary.end()
+            start = end
         passing.append(block[start:])  # an odd line feed after the last event
         return b"".join(passing)
 
@@ -184,6 +185,17 @@ def _last_boundary(data: bytes) -> int:
         return end if end > 1 else 0
     ends = [boundary.end() for boundary in _BOUNDARY.finditer(data)]
     return ends[-1] if ends else 0
+
+
+def _boundaries(block: bytes) -> Iterator[tuple[int, int]]:
+    """Where the blank line after each whole event starts and ends."""
+    if b"\r" in block:
+        yield from (boundary.span() for boundary in _BOUNDARY.finditer(block))
+        return
+    start = block.find(b"\n\n")
+    while start >= 0:
+        yield start, start + 2
+        start = block.find(b"\n\n", start + 2)
 
 
 def _decompressed(body: bytes) -> bytes:

@@ -57,13 +57,11 @@ class StreamEvent:
 
 
 class Protocol(Interface):
-    """`auth`: the header style in which clients of the protocol send a key. `telling`: matches the bytes of every event
-    that `read_event` has something to say of; events without a match are never parsed."""
+    """`auth`: the header style in which clients of the protocol send a key."""
 
     api: str
     path: str
     auth: str
-    telling: re.Pattern[bytes]
 
     def read(self, body: bytes) -> CallRequest:
         """Raises `InvalidRequest`, naming the field at fault."""
@@ -73,6 +71,9 @@ class Protocol(Interface):
 
     def usage_of(self, answer: bytes) -> Usage | None:
         """The usage of a whole answer; None where it reports none, or one that can't be true."""
+
+    def tells(self, events: bytes) -> bool:
+        """Whether `read_event` has something to say of one of these events: others are never parsed."""
 
     def read_event(self, event: bytes) -> StreamEvent:
         """Reads one event of a stream, its framing included."""

@@ -44,7 +44,6 @@ class ChatCompletions:
     api = "chat.completions"
     path = "/v1/chat/completions"
     auth = "bearer"
-    telling = openai.TELLING
 
     def read(self, body: bytes) -> CallRequest:
         chat = decode(body, _Chat)
@@ -85,6 +84,7 @@ class ChatCompletions:
         return openai.texts([{name: value for name, value in part.items() if name != "role"} for part in spoken if isinstance(part, dict)])
 
     usage_of = staticmethod(openai.usage_of_answer)
+    tells = staticmethod(openai.tells)
     read_event = staticmethod(openai.read_event)
     error_body = staticmethod(openai.error_body)
     error_event = staticmethod(openai.error_event)

@@ -33,7 +33,6 @@ class Completions:
     api = "completions"
     path = "/v1/completions"
     auth = "bearer"
-    telling = openai.TELLING
 
     def read(self, body: bytes) -> CallRequest:
         completion = decode(body, _Completion)
@@ -65,6 +64,7 @@ class Completions:
         return openai.texts([choice.get("text") for choice in openai.choices(answer)])
 
     usage_of = staticmethod(openai.usage_of_answer)
+    tells = staticmethod(openai.tells)
     read_event = staticmethod(openai.read_event)
     error_body = staticmethod(openai.error_body)
     error_event = staticmethod(openai.error_event)

@@ -21,7 +21,6 @@ class Embeddings:
     api = "embeddings"
     path = "/v1/embeddings"
     auth = "bearer"
-    telling = openai.TELLING
 
     def read(self, body: bytes) -> CallRequest:
         embedding = decode(body, _Embedding)
@@ -48,6 +47,7 @@ class Embeddings:
         return openai.read_event(event)
 
     usage_of = staticmethod(openai.usage_of_answer)
+    tells = staticmethod(openai.tells)
     error_body = staticmethod(openai.error_body)
     error_event = staticmethod(openai.error_event)
 

@@ -14,7 +14,7 @@ from app.billing.usage import LARGEST_COUNT, Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols.base import StreamEvent, decode
 
-TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
+_TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _ERROR_TYPES = {
     401: "authentication_error",
@@ -71,6 +71,14 @@ def usage_of_answer(answer: bytes) -> Usage | None:
         if end and (usage := read_usage(_values.decode(answer[match.end() : end]))):
             return usage
     return None
+
+
+def tells(events: bytes) -> bool:
+    """Looks for fixed bytes first: the expression takes ten times as long, and every piece of a stream comes by here. Most
+    events of OpenAI's carry `"usage":null`."""
+    if b"[DONE]" not in events and b'"error"' not in events and events.count(b'"usage"') == events.count(b'"usage":null'):
+        return False
+    return _TELLING.search(events) is not None
 
 
 def read_event(event: bytes) -> StreamEvent:
