@@ -181,7 +181,7 @@ class BodyMeter:
 def _last_boundary(data: bytes) -> int:
     """The end of the last whole event, 0 if there is none."""
     end = data.rfind(b"\n\n") + 2
-    if b"\r" not in data:
+    if data.find(b"\r") < 0:
         return end if end > 1 else 0
     ends = [boundary.end() for boundary in _BOUNDARY.finditer(data)]
     return ends[-1] if ends else 0

@@ -74,9 +74,9 @@ def usage_of_answer(answer: bytes) -> Usage | None:
 
 
 def tells(events: bytes) -> bool:
-    """Looks for fixed bytes first: the expression takes ten times as long, and every piece of a stream comes by here. Most
-    events of OpenAI's carry `"usage":null`."""
-    if b"[DONE]" not in events and b'"error"' not in events and events.count(b'"usage"') == events.count(b'"usage":null'):
+    """Looks for fixed bytes first, as every piece of a stream comes by here: the expression takes five times as long, and
+    `in` twice as long as `find`. Most events of OpenAI's carry `"usage":null`."""
+    if events.find(b"[DONE]") < 0 and events.find(b'"error"') < 0 and events.count(b'"usage"') == events.count(b'"usage":null'):
         return False
     return _TELLING.search(events) is not None
 
