@@ -18,7 +18,13 @@ SCHEMA = "aigcspace"
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection or to get one from the pool."""
 COMMAND_TIMEOUT = 15.0
-"""Seconds that a statement of the ledger or the catalog may take."""
+"""Seconds that a statement may take."""
+LEDGER_TIMEOUT = 5.0
+"""Seconds that a statement of the ledger may take: calls wait for it."""
+LEDGER_POOL = 9
+"""Connections: one for reservations and one for settlements, as many as lanes for those that wait for locks, one for recovery."""
+LOCK_WAIT = 200
+"""Milliseconds that a batch of the ledger waits for a lock. Whose calls they are that wait is told apart after that."""
 
 
 class Base(DeclarativeBase):
@@ -26,9 +32,9 @@ class Base(DeclarativeBase):
 
 
 class Database:
-    """One engine for a process."""
+    """One engine: a pool of connections. `timeout`: seconds that a statement may take."""
 
-    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "billing-proxy") -> None:
+    def __init__(self, url: str, *, pool_size: int = 8, timeout: float = COMMAND_TIMEOUT, application_name: str = "billing-proxy") -> None:
         self.engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -38,7 +44,7 @@ class Database:
             hide_parameters=True,  # errors are logged, and what is sent holds hashes and secrets
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
-                "command_timeout": COMMAND_TIMEOUT,
+                "command_timeout": timeout,
                 "server_settings": {"application_name": application_name, "jit": "off", "timezone": "UTC"},
             },
         )
@@ -59,15 +65,20 @@ class Database:
 
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AsyncConnection]:
-        """A connection on which every statement is its own transaction."""
+        """A connection on which every statement is its own transaction. One that gave no answer in time isn't used again."""
         async with self._autocommit.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            except TimeoutError:
+                await connection.invalidate()
+                raise
 
     async def close(self) -> None:
         await self.engine.dispose()
 
 
-_AWAY_STATES = ("08", "53", "57", "40", "55P03", "55000")
+_LOCKED = "55P03"
+_AWAY_STATES = ("08", "53", "57", "40", _LOCKED, "55000")
 """SQLSTATEs, or their beginnings, of a server that is there but did not do the work, and may do it the next time:
 connection, resources, shutdown, cancelled, deadlock, lock not available.
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
@@ -81,6 +92,11 @@ def is_away(error: BaseException) -> bool:
         return False
     state = str(getattr(error.orig, "sqlstate", None) or "")
     return error.connection_invalidated or state.startswith(_AWAY_STATES)
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a lock that others have could not be had in time."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCKED
 
 
 @asynccontextmanager

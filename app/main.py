@@ -1,6 +1,5 @@
 """The application: what it is made of, and the order in which it starts and stops."""
 
-import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,7 +9,6 @@ from importlib.metadata import version
 import structlog
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
-from uuid_utils.compat import uuid7
 
 from app import logs
 from app.api import include_all
@@ -20,14 +18,14 @@ from app.api.problems import install as install_problems
 from app.catalog.callers import Callers
 from app.catalog.routing import Catalog
 from app.catalog.vault import Vault
-from app.database import Database
+from app.database import LEDGER_POOL, LEDGER_TIMEOUT, Database
 from app.errors import StartupError
 from app.gateway.admit import Admitter
 from app.gateway.call import Gateway
 from app.gateway.estimate import Tokenizer
 from app.gateway.transport import Transport
-from app.ledger.hold import Holds
-from app.ledger.settlement import Settlement
+from app.ledger.ledger import Ledger
+from app.ledger.spool import Spool
 from app.runtime.demo_model import PATH, demo_app
 from app.runtime.ending import before_ending, end_with_parent
 from app.runtime.tasks import OwnedTasks
@@ -72,35 +70,49 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         vault = Vault(settings.secret_key.get_secret_value())
         catalog = Catalog(database, vault)
         await catalog.refresh()
-        callers = Callers(database, default_credit=settings.default_credit)
-        holds = Holds(database, instance_id=uuid7())
-        settlement = Settlement(database, time_zone=settings.log_time_zone)
+        callers = Callers(database, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
+        ledger = await _start_ledger(stack, settings, settings.database_url)
         tokenizer = Tokenizer(settings.data_dir / "tokenizer")
         tasks = await stack.enter_async_context(OwnedTasks())
-        tasks.spawn(holds.run(), name="holds")
-        tasks.spawn(settlement.run(), name="settlement")
+        for work in ledger.work():
+            tasks.spawn(work, name="ledger")
         tasks.spawn(catalog.watch(), name="catalog watch")
         gateway = Gateway(
             settings=settings,
             callers=callers,
-            admitter=Admitter(settings=settings, catalog=catalog, holds=holds, tokenizer=tokenizer),
+            admitter=Admitter(settings=settings, catalog=catalog, holds=ledger.holds, spool=ledger.spool, tokenizer=tokenizer),
             transport=await stack.enter_async_context(Transport(settings)),
-            settlement=settlement,
+            settlement=ledger.settlement,
             tokenizer=tokenizer,
             tasks=tasks,
         )
-        app.state.services = Services(settings=settings, database=database, vault=vault, catalog=catalog, callers=callers, gateway=gateway)
+        app.state.services = Services(
+            settings=settings,
+            database=database,
+            vault=vault,
+            catalog=catalog,
+            callers=callers,
+            gateway=gateway,
+            spool=ledger.spool,
+        )
         before_ending(partial(setattr, gateway, "accepting", False))
         tasks.spawn(end_with_parent(), name="parent")
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         yield
-        await _settle_all(settlement, settings.shutdown_wait)
+        await ledger.finish(settings.shutdown_wait)
 
 
-async def _settle_all(settlement: Settlement, longest: float) -> None:
-    try:
-        async with asyncio.timeout(longest):
-            await settlement.drained()
-    except TimeoutError:
-        log.error("stopped with calls unsettled", calls=settlement.open)
+async def _start_ledger(stack: AsyncExitStack, settings: Settings, url: str) -> Ledger:
+    database = Database(url, pool_size=LEDGER_POOL, timeout=LEDGER_TIMEOUT, application_name="billing-proxy ledger")
+    stack.push_async_callback(database.close)
+    ledger = Ledger(
+        database,
+        spool=Spool(settings.data_dir / "spool", largest=settings.spool_max_bytes),
+        lease=settings.lease,
+        admit_wait=settings.admit_wait,
+        time_zone=settings.log_time_zone,
+    )
+    stack.push_async_callback(ledger.spool.close)
+    await ledger.lease.renew()
+    return ledger

@@ -81,10 +81,16 @@ class Settings(BaseSettings):
     topup_url: str | None = Field(default=None, pattern=r"^https?://")
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    admit_wait: Seconds = Field(default=2.0, gt=0, le=60)
     settle_wait: Seconds = Field(default=2.0, gt=0, le=60)
     upstream_connect_timeout: Seconds = Field(default=10.0, gt=0)
     upstream_idle_timeout: Seconds = Field(default=300.0, gt=0)
     upstream_total_timeout: Seconds = Field(default=3600.0, gt=0)
+    client_idle_timeout: Seconds = Field(default=300.0, gt=0)
+    drain_wait: Seconds = Field(default=120.0, gt=0)
+    drain_most: int = Field(default=100, ge=0)
+    lease: Seconds = Field(default=30.0, ge=0.5, le=3600)
+    spool_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
     shutdown_wait: Seconds = Field(default=30.0, ge=0)
     log_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -20,6 +20,7 @@ from app.database import Database
 from app.errors import Unauthenticated, Unavailable
 from app.gateway.authenticate import authenticate, check_caller
 from app.gateway.call import Gateway
+from app.ledger.spool import Spool
 from app.reports.calls import EVERYTHING, Visibility
 from app.settings import Settings
 
@@ -37,6 +38,7 @@ class Services:
     catalog: Catalog
     callers: Callers
     gateway: Gateway
+    spool: Spool
 
     @asynccontextmanager
     async def changing_catalog(self) -> AsyncIterator[AsyncSession]:

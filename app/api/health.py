@@ -24,9 +24,11 @@ async def healthz() -> Health:
 
 @router.get("/readyz", summary="Whether the process can take calls", responses=documented(503))
 async def readyz(services: ServicesOf) -> Health:
-    """503 while the process is stopping, or the database doesn't answer within a second."""
+    """503 while the process is stopping, its spool can't be written, or the database doesn't answer within a second."""
     if not services.gateway.accepting:
         raise Unavailable("This process is stopping. Ask another one.", code="stopping")
+    if services.spool.trouble:
+        raise Unavailable(f"Calls can't be recorded safely: {services.spool.trouble}.", code="spool_unavailable")
     if not await database_answers(services.database):
         raise Unavailable("The database doesn't answer.", code="database_unavailable")
     return Health()

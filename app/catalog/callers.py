@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
-from app.errors import Unauthenticated
+from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
 from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey
 
@@ -55,20 +55,25 @@ class Caller:
 
 
 class Callers:
-    def __init__(self, database: Database, *, default_credit: Decimal) -> None:
+    def __init__(self, database: Database, *, default_credit: Decimal, longest_wait: float) -> None:
         self._database = database
         self._default_credit = default_credit
+        self._longest_wait = longest_wait
         self._asking: dict[bytes, asyncio.Lock] = {}
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     async def find(self, token: str) -> Caller:
-        """Raises `Unauthenticated` for a key that is unknown, disabled or expired."""
+        """Raises `Unauthenticated` for a key that is unknown, disabled or expired, `Unavailable` where that can't be told in
+        time."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         known = self._known.get(digest)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        async with self._asking.setdefault(digest, asyncio.Lock()):
-            return await self._ask(digest)
+        try:
+            async with asyncio.timeout(self._longest_wait), self._asking.setdefault(digest, asyncio.Lock()):
+                return await self._ask(digest)
+        except TimeoutError:
+            raise Unavailable("Your key can't be checked at the moment. Try again shortly.", code="database_unavailable") from None
 
     async def _ask(self, digest: bytes) -> Caller:
         """Many calls may come with one key at once: the first asks the database, and the others find its answer."""

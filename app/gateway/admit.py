@@ -13,11 +13,12 @@ from decimal import Decimal
 from app.billing.price import LARGEST_CHARGE, Bound, Price
 from app.catalog.callers import Caller
 from app.catalog.routing import Catalog, ModelLimits, Route
-from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExceeded, NotFound, ProxyError, Unauthenticated
+from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExceeded, NotFound, ProxyError, Unauthenticated, Unavailable
 from app.gateway.call_record import CallRecord
 from app.gateway.estimate import Tokenizer
 from app.gateway.protocols import CallRequest, Protocol
 from app.ledger.hold import Decision, Hold, Holds
+from app.ledger.spool import Spool
 from app.settings import Settings
 
 SMALLEST_APPLIED_LIMIT = 256
@@ -58,10 +59,13 @@ class Admitter:
     settings: Settings
     catalog: Catalog
     holds: Holds
+    spool: Spool
     tokenizer: Tokenizer
 
     async def admit(self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord) -> AdmittedCall:
         """Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
+        if not self.spool.accepting:
+            raise Unavailable("Calls can't be recorded safely at the moment, so none is made. Try again shortly.", code="spool_unavailable")
         route = self._route(caller, request)
         record.routed(route)
         price = record.price = self._price(request, record)

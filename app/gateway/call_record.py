@@ -13,7 +13,7 @@ from app.billing.usage import Usage
 from app.catalog.callers import Caller
 from app.catalog.routing import Route
 from app.gateway.protocols import CallRequest
-from app.ledger.settlement import Outcome
+from app.ledger.outcome import Outcome
 
 LONGEST_NAME = 255
 LONGEST_ERROR = 2000
@@ -93,14 +93,17 @@ class CallRecord:
         *,
         status: str,
         end_reason: str,
-        http_status: int,
+        http_status: int | None,
         usage: Usage | None,
         usage_source: str,
         error: str | None = None,
         attempts: list[dict[str, object]] | None = None,
     ) -> Outcome:
-        """Prices the usage. A cost above the hold is cut to it, unless the call was admitted as open-ended."""
+        """Prices the usage. A cost above the hold is cut to it, unless the call was admitted as open-ended. `http_status`
+        None: the upstream gave no answer, and the client took none."""
         usage = usage or Usage()
+        if not usage.is_consistent:
+            self.flag("usage_inconsistent")
         row = self._row | _counts(usage, usage_source)
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
@@ -124,7 +127,19 @@ class CallRecord:
             "flags": self._flags or None,
             "attempts": attempts or None,
         }
-        return Outcome(self.request_id, msgspec.json.encode(row))
+        return Outcome(self.request_id, row["user_id"], msgspec.json.encode(row))
+
+    def given_up(self, *, attempts: list[dict[str, object]]) -> Outcome:
+        """The outcome of a call whose client left before an answer began: it bills nothing, and nothing has failed."""
+        return self.outcome(
+            status="success",
+            end_reason="client_gone",
+            http_status=None,
+            usage=None,
+            usage_source="none",
+            error="The client left before the answer began.",
+            attempts=attempts,
+        )
 
     def failure(self, *, reason: str, http_status: int, error: str, attempts: list[dict[str, object]] | None = None) -> Outcome:
         """The outcome of a call of which nothing was delivered: it bills nothing."""

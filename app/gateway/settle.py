@@ -2,13 +2,10 @@
 
 import asyncio
 
-import structlog
-
 from app.errors import ProxyError
 from app.gateway.call_record import CallRecord
-from app.ledger.settlement import Outcome, Settlement
-
-log = structlog.get_logger(__name__)
+from app.ledger.outcome import Outcome
+from app.ledger.settlement import Settlement
 
 
 class Settling:
@@ -18,28 +15,30 @@ class Settling:
     def __init__(self, settlement: Settlement, *, longest_wait: float) -> None:
         self._settlement = settlement
         self._longest_wait = longest_wait
+        self._outcome: Outcome | None = None
         self._committed: asyncio.Future[None] | None = None
 
     @property
     def is_submitted(self) -> bool:
-        return self._committed is not None
+        return self._outcome is not None
 
     def submit(self, outcome: Outcome) -> None:
-        assert self._committed is None
+        assert self._outcome is None
+        self._outcome = outcome
         self._committed = self._settlement.submit(outcome)
 
     async def committed(self) -> None:
-        """Returns when the row is in the database, or after `SETTLE_WAIT`: the client isn't kept longer."""
+        """Returns when the outcome can't be lost any more: its row is in the database or, where that takes longer than
+        `SETTLE_WAIT`, its record is in the spool."""
+        assert self._outcome is not None
         assert self._committed is not None
-        await asyncio.wait({self._committed}, timeout=self._longest_wait)
-        if not self._committed.done():
-            log.warning("a call's last byte leaves before its row", waiting=self._settlement.open)
+        await self._settlement.secure(self._outcome, self._committed, wait=self._longest_wait)
 
 
 async def record_refusal(settlement: Settlement, record: CallRecord, refusal: ProxyError, *, longest_wait: float) -> None:
     """A refusal of a known user leaves a row, so that operators can explain it; 401 and 429 don't, as they come in floods."""
     if record.caller is None or refusal.status in (401, 429, 503):
         return
-    settling = Settling(settlement, longest_wait=longest_wait)
-    settling.submit(record.failure(reason="refused", http_status=refusal.status, error=str(refusal)))
-    await settling.committed()
+    refused = record.failure(reason="refused", http_status=refusal.status, error=str(refusal))
+    if committed := settlement.submit_refusal(refused):
+        await asyncio.wait({committed}, timeout=longest_wait)

@@ -1,8 +1,10 @@
 """Holds: the ceiling of a call, set aside before the call goes upstream.
 
-A hold that can't be made because the database is away raises `Unavailable`; a call is never let through without one.
+A hold that can't be made, as the database is away or slow, raises `Unavailable`; a call is never let through without one.
+What became of such a reservation may be unknown: the hold is nobody's then, and `recovery` voids it.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,13 +12,14 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.database import Database, is_away
+from app.database import LOCK_WAIT, Database, is_away
 from app.errors import Unavailable
 from app.ledger.group_commit import GroupCommit
+from app.ledger.lease import Lease
 
 _RESERVE = text(
     "SELECT request_id, outcome, available, retry_after FROM aigcspace.reserve("
-    ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance)"
+    ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance, :patience)"
 )
 
 
@@ -46,21 +49,42 @@ class Decision:
 
 
 class Holds:
-    def __init__(self, database: Database, *, instance_id: UUID) -> None:
+    """`longest_wait`: seconds in which a call is let through or refused."""
+
+    def __init__(self, database: Database, lease: Lease, *, longest_wait: float) -> None:
         self._database = database
-        self._instance_id = instance_id
-        self._group: GroupCommit[Hold, Decision] = GroupCommit(self._reserve)
+        self._lease = lease
+        self._longest_wait = longest_wait
+        self._group: GroupCommit[Hold, Decision] = GroupCommit(self._reserve, lane_of=lambda hold: hold.user_id, withdrawable=True)
+        self._owned: set[UUID] = set()
+        self.lease_lost = asyncio.Event()
         self.run = self._group.run
 
     async def reserve(self, hold: Hold) -> Decision:
+        """A call that is granted is owned from before its hold is made until it is `ended`."""
+        self._owned.add(hold.request_id)
+        decision: Decision | None = None
         try:
-            return await self._group.submit(hold)
+            async with asyncio.timeout(self._longest_wait):
+                decision = await self._group.submit(hold)
         except Exception as error:
             if is_away(error):
-                raise Unavailable(
-                    "Billing is not available at the moment, so the call was not made. Try again shortly.", code="database_unavailable"
-                ) from error
+                raise _unavailable() from error
             raise
+        finally:
+            if decision is None or decision.outcome != "granted":
+                self._owned.discard(hold.request_id)
+        if decision.outcome == "no_lease":
+            self.lease_lost.set()
+            raise _unavailable()
+        return decision
+
+    def owns(self, request_id: UUID) -> bool:
+        return request_id in self._owned
+
+    def ended(self, request_id: UUID) -> None:
+        """Its row is committed."""
+        self._owned.discard(request_id)
 
     async def _reserve(self, holds: Sequence[Hold]) -> Sequence[Decision]:
         parameters = {
@@ -72,9 +96,14 @@ class Holds:
             "token_estimates": [hold.tokens for hold in holds],
             "open_endeds": [hold.open_ended for hold in holds],
             "entries": [hold.entry for hold in holds],
-            "instance": self._instance_id,
+            "instance": self._lease.id,
+            "patience": LOCK_WAIT,
         }
         async with self._database.autocommit() as connection:
             rows = (await connection.execute(_RESERVE, parameters)).all()
         decisions = {row.request_id: Decision(row.outcome, row.available, row.retry_after) for row in rows}
         return [decisions[hold.request_id] for hold in holds]
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("Billing is not available at the moment, so the call was not made. Try again shortly.", code="database_unavailable")

@@ -1,129 +1,129 @@
 """Settlement: the end of a call, in one statement that frees its hold, charges its account and inserts its row.
 
-`functions/settle.sql` computes, under its locks, what each call is charged; the rows are inserted from what it returns,
-by the statement that calls it, so that all happens in one transaction and one round trip. Settling is idempotent by
-`request_id`. While the database is away, batches are tried again until it is back.
+Settling is idempotent by `request_id`. While the database is away, batches are tried again until it is back, and those who
+wait for a row are told when it stands in the spool instead. An outcome that the database rejects is settled with what
+can't be wrong of it.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ARRAY, Boolean, Integer, Numeric, String, Text, Uuid, cast, column, func, select, true
-from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.sql import ColumnElement, Insert, bindparam
+from sqlalchemy import Integer, Text, cast, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql import bindparam
 
-from app.database import SCHEMA, Database, is_away
+from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked
 from app.ledger.group_commit import GroupCommit
-from app.models import ApiCallLog
+from app.ledger.outcome import Outcome
+from app.ledger.rows import rows_of
+from app.ledger.spool import Spool, SpoolFailed
 
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE = 2.0
 """Seconds between two tries while the database is away."""
 
-_FROM_ENTRY = (
-    column("request_id", Uuid()),
-    column("user_id", String()),
-    column("model_id", Integer()),
-    column("model_name", String()),
-    column("is_local", Boolean()),
-    column("input_tokens", Integer()),
-    column("output_tokens", Integer()),
-    column("status", String()),
-    column("error_message", Text()),
-    column("request_ip", String()),
-    column("cache_read_tokens", Integer()),
-    column("cache_write_tokens", Integer()),
-    column("reasoning_tokens", Integer()),
-    column("usage_source", String()),
-    column("api", String()),
-    column("is_stream", Boolean()),
-    column("upstream_id", Integer()),
-    column("upstream_model", String()),
-    column("http_status", Integer()),
-    column("latency_ms", Integer()),
-    column("first_token_ms", Integer()),
-    column("end_reason", String()),
-    column("end_user", String()),
-    column("max_tokens_applied", Integer()),
-    column("flags", ARRAY(Text())),
-    column("tags", JSONB()),
-    column("price", JSONB()),
-    column("line_items", JSONB()),
-    column("attempts", JSONB()),
-)
-"""The columns of a row that an entry holds under their own names. The rest is computed by `settle`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """`entry`: the row and its `cost`, as a JSON object."""
-
-    request_id: UUID
-    entry: bytes
-
 
 class Settlement:
-    def __init__(self, database: Database, *, time_zone: str) -> None:
+    """`ended` is called with each call whose row is committed."""
+
+    def __init__(self, database: Database, spool: Spool, *, time_zone: str, ended: Callable[[UUID], None]) -> None:
         self._database = database
-        self._statement = _settling(time_zone)
-        self._group: GroupCommit[Outcome, None] = GroupCommit(self._settle)
+        self._spool = spool
+        self._ended = ended
+        batch = cast(bindparam("batch", type_=Text()), JSONB())
+        self._statement = rows_of(getattr(func, SCHEMA).settle(batch, bindparam("patience", type_=Integer())), time_zone=time_zone)
+        self._group: GroupCommit[Outcome, None] = GroupCommit(self._settle, lane_of=lambda outcome: outcome.user_id)
+        self._unsettled: dict[UUID, Outcome] = {}
+        self._is_away = False
         self.run = self._group.run
         self.drained = self._group.drained
 
     def submit(self, outcome: Outcome) -> asyncio.Future[None]:
-        """The future is done when the row is committed. The outcome is on its way also if nobody waits."""
+        """For a call that was held. The future is done when the row is committed; the outcome is on its way also if nobody
+        waits."""
+        self._unsettled[outcome.request_id] = outcome
         return self._group.submit(outcome)
+
+    def submit_refusal(self, outcome: Outcome) -> asyncio.Future[None] | None:
+        """For a call that was never held. While the database is away there is no row of it: refusals come in floods, and
+        would fill memory and disk."""
+        return None if self._is_away else self._group.submit(outcome)
+
+    async def secure(self, outcome: Outcome, committed: asyncio.Future[None], *, wait: float) -> None:
+        """Returns when the row is committed, or else, after `wait` seconds, or at once where the database is away, when the
+        outcome is in the spool. Where both fail, the client is kept no longer: the call waits in memory, and is logged."""
+        if not self._is_away:
+            await asyncio.wait({committed}, timeout=wait)
+        if committed.done():
+            return
+        try:
+            async with asyncio.timeout(wait):
+                await self._spool.append(outcome.request_id, outcome.entry)
+        except (SpoolFailed, TimeoutError) as failed:
+            if not committed.done():
+                reason = str(failed) or "the spool is slow"
+                log.error("a last byte leaves before its row", request_id=str(outcome.request_id), reason=reason)
+
+    async def spool_rest(self) -> int:
+        """Writes what is unsettled to the spool, at the end of the process; returns what could not even be spooled."""
+        rest = list(self._unsettled.values())
+        done = await asyncio.gather(*(self._spool.append(one.request_id, one.entry) for one in rest), return_exceptions=True)
+        lost = [outcome for outcome, result in zip(rest, done, strict=True) if result is not None]
+        for outcome in lost:
+            log.error("a call's outcome could be stored nowhere", entry=outcome.entry.decode("utf-8", "replace"))
+        return len(lost)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database was away when it was last tried."""
+        return self._is_away
 
     @property
     def open(self) -> int:
         return self._group.open
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> Sequence[None]:
-        batch = (b"[" + b",".join(outcome.entry for outcome in outcomes) + b"]").decode()
         pause = 0.05
         while True:
             try:
-                async with self._database.autocommit() as connection:
-                    await connection.execute(self._statement, {"batch": batch})
-                return [None] * len(outcomes)
+                await self._commit(outcomes)
+                break
             except Exception as error:
-                if not is_away(error):
-                    if len(outcomes) == 1:
-                        log.error("a call could not be settled", request_id=str(outcomes[0].request_id), error=str(error))
+                if is_locked(error):
                     raise
+                if not is_away(error):
+                    if len(outcomes) > 1:
+                        raise
+                    await self._settle_reduced(outcomes[0], error)
+                    break
+                self._is_away = True
                 log.warning("settlement waits for the database", calls=self._group.open, error=type(error).__name__)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
                 pause = min(pause * 2, LONGEST_PAUSE)
+        for outcome in outcomes:
+            self._unsettled.pop(outcome.request_id, None)
+            self._ended(outcome.request_id)
+        self._spool.settled(outcome.request_id for outcome in outcomes)
+        return [None] * len(outcomes)
 
+    async def _commit(self, outcomes: Sequence[Outcome]) -> None:
+        values: dict[str, Any] = {"batch": (b"[" + b",".join(outcome.entry for outcome in outcomes) + b"]").decode(), "patience": LOCK_WAIT}
+        async with self._database.autocommit() as connection:
+            await connection.execute(self._statement, values)
+        self._is_away = False
 
-def _settling(time_zone: str) -> Insert:
-    """INSERT INTO api_call_log SELECT ... FROM settle(:batch), jsonb_to_record(entry)."""
-    settled = (
-        getattr(func, SCHEMA)
-        .settle(cast(bindparam("batch", type_=Text()), JSONB()))
-        .table_valued(
-            column("entry", JSONB()),
-            column("api_key_id", Integer()),
-            column("charge", Numeric()),
-            column("write_off", Numeric()),
-            column("bill", Numeric()),
-            column("settled_at"),
-            name="settled",
-        )
-    )
-    entry = func.jsonb_to_record(settled.c.entry).table_valued(*_FROM_ENTRY, name="entry").render_derived(with_types=True)
-    computed: dict[str, ColumnElement[object]] = {
-        "api_key_id": settled.c.api_key_id,
-        "charge": settled.c.charge,
-        "write_off": settled.c.write_off,
-        "bill": settled.c.bill,
-        "created_at": func.timezone(time_zone, settled.c.settled_at),
-    }
-    stored = [*(part.name for part in _FROM_ENTRY), *computed]
-    source = select(*(entry.c[part.name] for part in _FROM_ENTRY), *computed.values()).select_from(settled).join(entry, onclause=true())
-    return insert(ApiCallLog).from_select(stored, source, include_defaults=False)
+    async def _settle_reduced(self, outcome: Outcome, rejected: Exception) -> None:
+        """Raises what is wrong with an entry that can't be stored even so; its hold stays."""
+        why = str(getattr(rejected, "orig", rejected)).rpartition("asyncpg.exceptions.")[2].partition("\n")[0]
+        log.error("a row is stored without what the database rejects", request_id=str(outcome.request_id), error=why)
+        try:
+            await self._commit([outcome.reduced(why)])
+        except Exception as error:
+            if not is_away(error) and not is_locked(error):
+                log.error("a call could not be settled", request_id=str(outcome.request_id), error=str(error))
+            raise

@@ -5,6 +5,7 @@ from app.models.api_call_log import ApiCallLog
 from app.models.call_hold import CallHold
 from app.models.catalog_version import CatalogVersion
 from app.models.credit_entry import CreditEntry
+from app.models.instance import Instance
 from app.models.key_meter import KeyMeter
 from app.models.key_policy import KeyPolicy
 from app.models.model import Model
@@ -21,6 +22,7 @@ __all__ = [
     "CallHold",
     "CatalogVersion",
     "CreditEntry",
+    "Instance",
     "KeyMeter",
     "KeyPolicy",
     "Model",

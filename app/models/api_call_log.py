@@ -24,7 +24,9 @@ class ApiCallLog(Base):
 
     `input_tokens` is the whole input (uncached, cache read, cache write), `output_tokens` the whole output (reasoning
     included). `bill` has four decimals, cut so that a user's bills add up to the exact charges: see
-    `ledger/functions/settle.sql`. `created_at` has no time zone: it is the database's clock in `LOG_TIME_ZONE`.
+    `ledger/functions/settle.sql`. `created_at` has no time zone: it is the database's clock in `LOG_TIME_ZONE`;
+    `settled_at` is the same instant, whole. `amended_at`: when what became of a call was learned after its row had been
+    written as `orphaned`.
     """
 
     __tablename__ = "api_call_log"
@@ -76,6 +78,8 @@ class ApiCallLog(Base):
     price: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     line_items: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     attempts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    amended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
     def __repr__(self) -> str:
         return (

@@ -9,13 +9,15 @@ from app.database import SCHEMA, Base
 
 
 class Upstream(Base):
-    """`secret` is encrypted with `SECRET_KEY`; `secret_hint` shows its last four characters."""
+    """`secret` is encrypted with `SECRET_KEY`; `secret_hint` shows its last four characters.
+    `client_gone`: what becomes of a stream whose client has left."""
 
     __tablename__ = "upstream"
     __table_args__ = (
         UniqueConstraint("name", name="uq_upstream_name"),
         CheckConstraint("stream_usage in ('inject', 'native', 'off')", name="ck_upstream_stream_usage"),
         CheckConstraint("auth in ('auto', 'bearer', 'x-api-key', 'api-key', 'none')", name="ck_upstream_auth"),
+        CheckConstraint("client_gone in ('cancel', 'drain')", name="ck_upstream_client_gone"),
         {"schema": SCHEMA},
     )
 
@@ -29,3 +31,4 @@ class Upstream(Base):
     stream_usage: Mapped[str] = mapped_column(String(10), server_default="inject")
     disabled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    client_gone: Mapped[str] = mapped_column(String(10), server_default="cancel")

@@ -21,6 +21,7 @@ from sqlalchemy import CheckConstraint, Column, Connection, ForeignKeyConstraint
 from sqlalchemy.exc import IntegrityError
 
 from app.database import SCHEMA
+from app.errors import StartupError
 from app.runtime.found_tables import WantedIndex, columns, exists, is_valid, require_adoptable, require_free, require_writable, value
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,7 @@ def plan(tables: Sequence[Table], *, written: Table, own: Sequence[str]) -> None
     )
     for table in tables:
         if table in found:
-            _remember(connection, table, "table", table.name)
+            _remember(connection, table.name, "table", table.name)
             _add_columns(connection, table)
             _plan_indexes(connection, table)
         else:
@@ -141,13 +142,13 @@ def _add_columns(connection: Connection, table: Table) -> None:
             nullable = column.nullable or column.server_default is None
             described: dict[str, Any] = {"server_default": column.server_default, "nullable": nullable, "comment": column.comment}
             op.add_column(table.name, Column(column.name, column.type, **described), schema=SCHEMA)
-            _remember(connection, table, "column", column.name)
+            _remember(connection, table.name, "column", column.name)
 
 
 def _plan_indexes(connection: Connection, table: Table) -> None:
     for index in WantedIndex.of(table):
         if not is_valid(connection, index.name):
-            _remember(connection, table, "unique" if index.unique else "index", index.name)
+            _remember(connection, table.name, "unique" if index.unique else "index", index.name)
 
 
 def _add_foreign_keys(connection: Connection, table: Table) -> None:
@@ -170,7 +171,7 @@ def _add_foreign_keys(connection: Connection, table: Table) -> None:
                 referent_schema=SCHEMA,
                 postgresql_not_valid=True,
             )
-            _remember(connection, table, "foreign_key", name)
+            _remember(connection, table.name, "foreign_key", name)
 
 
 def _build_index(connection: Connection, index: WantedIndex) -> None:
@@ -195,8 +196,32 @@ def _foreign_key_name(key: ForeignKeyConstraint) -> str:
     return f"{key.table.name}_{'_'.join(key.column_keys)}_fkey"
 
 
-def _remember(connection: Connection, table: Table, kind: str, name: str) -> None:
+def _remember(connection: Connection, table: str, kind: str, name: str) -> None:
     connection.execute(
         text(f"INSERT INTO {SCHEMA}.adopted (table_name, kind, name) VALUES (:table, :kind, :name)"),
-        {"table": table.name, "kind": kind, "name": name},
+        {"table": table, "kind": kind, "name": name},
     )
+
+
+def add_columns(table: str, added: Sequence[Column[Any]]) -> None:
+    """For later migrations: nullable columns of a table that may be the platform's."""
+    connection = op.get_bind()
+    taken = columns(connection, table)
+    for column in added:
+        if column.name in taken:
+            raise StartupError(f"{SCHEMA}.{table} has a column `{column.name}` of its own, which this service needs. Rename it.")
+        op.add_column(table, column._copy(), schema=SCHEMA)
+        if table in Adopted.read(connection).tables:
+            _remember(connection, table, "column", column.name)
+
+
+def drop_columns(table: str, added: Sequence[Column[Any]]) -> None:
+    """What `add_columns` added."""
+    connection = op.get_bind()
+    for column in added:
+        op.drop_column(table, column.name, schema=SCHEMA)
+        if exists(connection, "adopted"):
+            connection.execute(
+                text(f"DELETE FROM {SCHEMA}.adopted WHERE table_name = :table AND kind = 'column' AND name = :name"),
+                {"table": table, "name": column.name},
+            )

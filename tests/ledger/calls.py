@@ -11,7 +11,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.ledger.hold import Hold
-from app.ledger.settlement import Outcome
+from app.ledger.outcome import Outcome
 from tests.harness.postgres import Database
 
 
@@ -51,7 +51,7 @@ class Call:
         )
 
     def outcome(self) -> Outcome:
-        return Outcome(self.request_id, json.dumps(self._row() | {"cost": f"{self.cost:f}"} | self.row).encode())
+        return Outcome(self.request_id, self.user_id, json.dumps(self._row() | {"cost": f"{self.cost:f}"} | self.row).encode())
 
     def using(self, **row: Any) -> Self:
         return replace(self, row={**self.row, **row})

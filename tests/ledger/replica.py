@@ -1,17 +1,19 @@
 """One proxy's ledger as the proxy runs it, on an event loop of its own: its engine, its holds, its settlement."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
+from app.ledger.spool import Spool
 from sqlalchemy import event
 
 from app.database import Database
-from app.ledger.hold import Decision, Holds
-from app.ledger.settlement import Settlement
+from app.ledger.hold import Decision
+from app.ledger.ledger import Ledger
 from tests.harness.background import Background
 from tests.ledger.calls import Call
 
@@ -21,16 +23,19 @@ T = TypeVar("T")
 class Replica:
     """`database`, `holds` and `settlement` are used on the replica's loop, by what `run` is given.
 
-    `errors`: all that the database raised, also what a second try mended, such as a deadlock.
+    `errors`: all that the database raised, also what a second try mended, such as a deadlock. `lease`: seconds. `spool`:
+    a directory of its own, if none is given.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, lease: float = 30.0, admit_wait: float = 10.0, spool: Path | None = None) -> None:
         self._loop = Background()
-        self.database = Database(url, pool_size=4, application_name="tests-ledger")
+        self._place = tempfile.TemporaryDirectory(prefix="proxy-spool-")
+        self.database = Database(url, pool_size=6, application_name="tests-ledger")
         self.errors: list[str] = []
         event.listen(self.database.engine.sync_engine, "handle_error", lambda context: self.errors.append(str(context.original_exception)))
-        self.holds = Holds(self.database, instance_id=uuid4())
-        self.settlement = Settlement(self.database, time_zone="UTC")
+        self._spool = spool or Path(self._place.name) / "spool"
+        self.ledger = self.run(self._make(lease, admit_wait))
+        self.holds, self.settlement, self.spool = self.ledger.holds, self.ledger.settlement, self.ledger.spool
         self._tasks = self.run(self._start())
 
     def run(self, work: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
@@ -62,14 +67,21 @@ class Replica:
         self.run(self._stop())
         self._loop.close()
 
+    async def _make(self, lease: float, admit_wait: float) -> Ledger:
+        spool = Spool(self._spool, largest=64 * 1024 * 1024)
+        return Ledger(self.database, spool=spool, lease=lease, admit_wait=admit_wait, time_zone="UTC")
+
     async def _start(self) -> Sequence[asyncio.Task[None]]:
-        return [asyncio.create_task(part.run()) for part in (self.holds, self.settlement)]
+        await self.ledger.lease.renew()
+        return [asyncio.create_task(part) for part in self.ledger.work()]
 
     async def _stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         endings = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.spool.close()
         await self.database.close()
+        self._place.cleanup()
         assert all(isinstance(ending, asyncio.CancelledError) for ending in endings), endings
 
 

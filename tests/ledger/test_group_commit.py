@@ -45,7 +45,7 @@ def ledger() -> Ledger:
 
 @asynccontextmanager
 async def running(ledger: Ledger, largest: int = 128) -> AsyncIterator[GroupCommit[int, str]]:
-    group: GroupCommit[int, str] = GroupCommit(ledger.commit, largest=largest)
+    group: GroupCommit[int, str] = GroupCommit(ledger.commit, lane_of=str, largest=largest)
     task = asyncio.create_task(group.run())
     try:
         yield group

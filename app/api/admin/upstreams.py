@@ -38,6 +38,14 @@ StreamUsage = Annotated[
         examples=["inject"],
     ),
 ]
+ClientGone = Annotated[
+    Literal["cancel", "drain"],
+    Field(
+        description="What becomes of a stream whose client leaves: cancelled upstream, and billed as delivered; or, where the "
+        "upstream bills it regardless, read to its end and billed by its own usage.",
+        examples=["cancel"],
+    ),
+]
 Models = Annotated[
     Annotated[list[str], Field(min_length=1, max_length=MOST_MODELS)]
     | Annotated[dict[str, str | None], Field(min_length=1, max_length=MOST_MODELS)],
@@ -59,6 +67,7 @@ class NewUpstream(Request):
     auth: Auth = "auto"
     is_local: IsLocal = False
     stream_usage: StreamUsage = "inject"
+    client_gone: ClientGone = "cancel"
     priority: Priority = 0
     weight: Weight = 1
 
@@ -73,6 +82,7 @@ class UpstreamChanges(Request):
     auth: Auth | MISSING = MISSING
     is_local: IsLocal | MISSING = MISSING
     stream_usage: StreamUsage | MISSING = MISSING
+    client_gone: ClientGone | MISSING = MISSING
     priority: Priority | MISSING = MISSING
     weight: Weight | MISSING = MISSING
     disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
@@ -87,6 +97,7 @@ class UpstreamAnswer(Answer):
     api_key_hint: str | None = Field(description="The last four characters of the secret, unless it is short.", examples=["4Xq9"])
     is_local: bool
     stream_usage: str = Field(examples=["inject"])
+    client_gone: str = Field(examples=["cancel"])
     models: list[str] | dict[str, str] = Field(examples=[["*"], {"gpt-4o": "gpt-4o-2024-11-20"}])
     priority: int = Field(examples=[0])
     weight: int = Field(examples=[1])

@@ -2,20 +2,26 @@
 --
 -- Runs under READ COMMITTED: the first statements take the locks, and the last one computes on a snapshot taken after
 -- them. Done in one statement, a waiter would compute on what it saw before it waited.
+-- A process reserves under its lease, whose row stays locked until the holds are there: nobody can find it dead meanwhile.
 -- Within a batch, calls are granted in ascending ceiling, so that one big call never refuses small ones. A key's limits
 -- are judged before the account's money.
 --
+-- patience: milliseconds to wait for each lock.
 -- Returns a row for each call: outcome 'granted', or the reason of the refusal; what was available before the batch;
 -- the seconds after which a refused rate would let the call through.
 CREATE OR REPLACE FUNCTION aigcspace.reserve(
     request_ids uuid[], user_ids text[], key_ids int[], key_hashes text[], amounts numeric[], token_estimates bigint[], open_endeds boolean[],
-    entries text[], instance uuid
+    entries text[], instance uuid, patience int
 ) RETURNS TABLE (request_id uuid, outcome text, available numeric, retry_after double precision)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     now_at timestamptz;
+    has_lease boolean;
 BEGIN
+    PERFORM set_config('lock_timeout', patience::text, true);
+    PERFORM 1 FROM aigcspace.instance i WHERE i.id = instance AND i.lease_until > clock_timestamp() FOR KEY SHARE;
+    has_lease := FOUND;
     PERFORM 1 FROM aigcspace.users u WHERE u.id = ANY (user_ids) ORDER BY u.id FOR KEY SHARE;
     PERFORM 1 FROM aigcspace.account a WHERE a.user_id = ANY (user_ids) ORDER BY a.user_id FOR NO KEY UPDATE;
     PERFORM 1 FROM aigcspace.key_meter m WHERE m.key_id = ANY (key_ids) ORDER BY m.key_id FOR NO KEY UPDATE;
@@ -33,6 +39,7 @@ BEGIN
             greatest(0, meter.request_level - policy.rpm / 60.0 * extract(epoch FROM now_at - meter.drained_at)) AS request_level,
             greatest(0, meter.token_level - policy.tpm / 60.0 * extract(epoch FROM now_at - meter.drained_at)) AS token_level,
             CASE
+                WHEN NOT has_lease THEN 'no_lease'
                 WHEN account.user_id IS NULL THEN 'user_gone'
                 WHEN key.id IS NULL OR meter.key_id IS NULL OR key.user_id IS DISTINCT FROM asked.user_id
                     OR key.key_hash IS DISTINCT FROM asked.key_hash THEN 'key_gone'

@@ -2,13 +2,19 @@
 -- function returns, in the same statement and so in the same transaction: see app/ledger/settlement.py.
 --
 -- batch: an array of entries, the columns of `api_call_log` by name, and `cost` (decimal string, at most 10 decimals).
--- An entry whose row is already there is dropped: a replay changes nothing. So is one whose user has been purged.
+-- patience: milliseconds to wait for each lock.
+--
+-- An entry whose row is already there is dropped: a replay changes nothing. So is one whose user has been purged. A row
+-- that was written as `orphaned`, at no cost, is amended, once: its call's truth has come late. Such an entry has no hold
+-- any more, so that all of its cost is excess.
 --
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
 -- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
-CREATE OR REPLACE FUNCTION aigcspace.settle(batch jsonb)
-RETURNS TABLE (entry jsonb, api_key_id int, charge numeric, write_off numeric, bill numeric, settled_at timestamptz)
+CREATE OR REPLACE FUNCTION aigcspace.settle(batch jsonb, patience int)
+RETURNS TABLE (
+    entry jsonb, api_key_id int, charge numeric, write_off numeric, bill numeric, settled_at timestamptz, amended_at timestamptz
+)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -16,6 +22,7 @@ DECLARE
     key_ids int[];
     now_at timestamptz;
 BEGIN
+    PERFORM set_config('lock_timeout', patience::text, true);
     SELECT array_agg(DISTINCT item ->> 'user_id'), array_agg(DISTINCT (item ->> 'api_key_id')::int) INTO user_ids, key_ids
     FROM jsonb_array_elements(batch) item;
     IF EXISTS (SELECT FROM jsonb_array_elements(batch) item WHERE ((item ->> 'cost')::numeric BETWEEN 0 AND 1000000000) IS NOT TRUE) THEN
@@ -30,16 +37,19 @@ BEGIN
     RETURN QUERY
     WITH item AS (
         SELECT DISTINCT ON (request_id) item AS entry, (item ->> 'request_id')::uuid AS request_id, item ->> 'user_id' AS user_id,
-            (item ->> 'api_key_id')::int AS key_id, round((item ->> 'cost')::numeric, 10) AS cost
+            (item ->> 'api_key_id')::int AS named_key_id, round((item ->> 'cost')::numeric, 10) AS cost
         FROM jsonb_array_elements(batch) item
         ORDER BY request_id
     ), open AS (
-        SELECT item.*, coalesce(hold.amount, 0) AS hold, coalesce(hold.tokens, 0) AS tokens, hold.request_id IS NOT NULL AS in_flight,
-            least(cost, coalesce(hold.amount, 0)) AS base, greatest(cost - coalesce(hold.amount, 0), 0) AS excess
+        SELECT item.*, coalesce(hold.api_key_id, named_key_id) AS key_id, coalesce(hold.amount, 0) AS hold, coalesce(hold.tokens, 0) AS tokens, hold.request_id IS NOT NULL AS in_flight,
+            least(cost, coalesce(hold.amount, 0)) AS base, greatest(cost - coalesce(hold.amount, 0), 0) AS excess,
+            orphan.settled_at AS orphaned_at
         FROM item
         JOIN aigcspace.account account ON account.user_id = item.user_id
         LEFT JOIN aigcspace.call_hold hold ON hold.request_id = item.request_id
-        WHERE NOT EXISTS (SELECT 1 FROM aigcspace.api_call_log row WHERE row.request_id = item.request_id)
+        LEFT JOIN aigcspace.api_call_log orphan ON orphan.request_id = item.request_id
+        WHERE orphan.request_id IS NULL
+            OR orphan.end_reason = 'orphaned' AND orphan.amended_at IS NULL AND item.entry ->> 'end_reason' IS DISTINCT FROM 'orphaned'
     ), unheld AS (
         DELETE FROM aigcspace.call_hold USING open WHERE call_hold.request_id = open.request_id
     ), pool AS (
@@ -84,21 +94,31 @@ BEGIN
             FROM billed GROUP BY key_id
         ) total
         WHERE key_meter.key_id = total.key_id
+    ), counted AS (
+        SELECT date_trunc('hour', coalesce(orphaned_at, now_at), 'UTC') AS hour, user_id, coalesce(key_id, 0) AS key_id, row.model_name,
+            coalesce(row.upstream_id, 0) AS upstream_id, coalesce(row.api, '') AS api, row.status, row.is_local, 1 AS calls,
+            row.input_tokens, row.output_tokens, coalesce(row.cache_read_tokens, 0) AS cache_read_tokens,
+            coalesce(row.cache_write_tokens, 0) AS cache_write_tokens, coalesce(row.reasoning_tokens, 0) AS reasoning_tokens,
+            charge, bill, write_off
+        FROM billed, jsonb_to_record(entry) AS row (
+            model_name text, upstream_id int, api text, status text, is_local boolean, input_tokens bigint, output_tokens bigint,
+            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint
+        )
+        UNION ALL
+        -- an orphan that is amended was counted where it stood, with nothing but itself
+        SELECT date_trunc('hour', orphaned_at, 'UTC'), billed.user_id, coalesce(key_id, 0), orphan.model_name,
+            coalesce(orphan.upstream_id, 0), coalesce(orphan.api, ''), orphan.status, orphan.is_local, -1, 0, 0, 0, 0, 0, 0, 0, 0
+        FROM billed JOIN aigcspace.api_call_log orphan USING (request_id)
     ), hours AS (
         INSERT INTO aigcspace.usage_hourly AS hourly (
             hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
             cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off
         )
-        SELECT date_trunc('hour', now_at, 'UTC'), user_id, coalesce(key_id, 0), row.model_name, coalesce(row.upstream_id, 0),
-            coalesce(row.api, ''), row.status, row.is_local, count(*), sum(row.input_tokens), sum(row.output_tokens),
-            coalesce(sum(row.cache_read_tokens), 0), coalesce(sum(row.cache_write_tokens), 0), coalesce(sum(row.reasoning_tokens), 0),
-            sum(charge), sum(bill), sum(write_off)
-        FROM billed, jsonb_to_record(entry) AS row (
-            model_name text, upstream_id int, api text, status text, is_local boolean, input_tokens bigint, output_tokens bigint,
-            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint
-        )
-        GROUP BY user_id, key_id, row.model_name, row.upstream_id, row.api, row.status, row.is_local
-        ORDER BY user_id, key_id, row.model_name, row.upstream_id, row.api, row.status, row.is_local
+        SELECT hour, user_id, key_id, model_name, upstream_id, api, status, is_local, sum(calls), sum(input_tokens), sum(output_tokens),
+            sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off)
+        FROM counted
+        GROUP BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
+        ORDER BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
         ON CONFLICT (hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local) DO UPDATE SET
             calls = hourly.calls + excluded.calls,
             input_tokens = hourly.input_tokens + excluded.input_tokens,
@@ -110,7 +130,8 @@ BEGIN
             bill = hourly.bill + excluded.bill,
             write_off = hourly.write_off + excluded.write_off
     )
-    SELECT billed.entry, key.id, billed.charge, billed.write_off, billed.bill, now_at
+    SELECT billed.entry, key.id, billed.charge, billed.write_off, billed.bill, coalesce(orphaned_at, now_at),
+        CASE WHEN orphaned_at IS NOT NULL THEN now_at END
     FROM billed LEFT JOIN aigcspace.platform_api_key key ON key.id = billed.key_id
     ORDER BY billed.request_id;
 END

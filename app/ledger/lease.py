@@ -1,0 +1,81 @@
+"""This process's lease in the database: while its row is there, nobody else ends the calls that it holds.
+
+The lease is renewed three times before it runs out. A process whose row was deleted, as it was paused or cut off for too
+long, has been declared dead: it goes on under a new id, and what became of its calls amends the rows that others wrote.
+An outage of the database kills nobody: whoever comes back first waits for a whole lease before it declares anyone dead.
+"""
+
+import os
+import socket
+import time
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy import delete, func, update
+from sqlalchemy.dialects.postgresql import insert
+from uuid_utils.compat import uuid7
+
+from app.database import Database
+from app.models import Instance
+
+log = structlog.get_logger(__name__)
+
+RENEWALS = 3
+"""In the time of a lease."""
+
+
+class Lease:
+    """`seconds`: how long it lasts without renewal. `id` changes when the process was declared dead."""
+
+    def __init__(self, database: Database, *, seconds: float) -> None:
+        self.id: UUID = uuid7()
+        self.seconds = seconds
+        self._database = database
+        self._is_taken = False
+        self._renewed_at = 0.0
+        self._unbroken_since = 0.0
+
+    @property
+    def may_bury(self) -> bool:
+        """Whether this process has itself been in touch with the database, without a gap, for as long as a lease lasts."""
+        now = time.monotonic()
+        return self._is_taken and now - self._unbroken_since >= self.seconds and now - self._renewed_at < self.seconds
+
+    async def renew(self) -> None:
+        """Takes the lease, or makes it last longer."""
+        asked_at = time.monotonic()
+        if not self._is_taken or not await self._prolong():
+            if self._is_taken:
+                log.warning("this process was declared dead while it was paused or cut off", instance=str(self.id))
+                self.id = uuid7()
+            await self._take()
+            self._is_taken = True
+            self._unbroken_since = asked_at
+        if asked_at - self._renewed_at > self.seconds:
+            self._unbroken_since = asked_at
+        self._renewed_at = asked_at
+
+    async def give_up(self) -> None:
+        """At the end, when nothing is held any more."""
+        async with self._database.autocommit() as connection:
+            await connection.execute(delete(Instance).where(Instance.id == self.id))
+
+    async def bury(self) -> list[UUID]:
+        """Declares dead whose lease has run out."""
+        overdue = delete(Instance).where(Instance.lease_until < func.clock_timestamp()).returning(Instance.id)
+        async with self._database.autocommit() as connection:
+            return list((await connection.execute(overdue)).scalars())
+
+    async def _prolong(self) -> bool:
+        renewal = update(Instance).where(Instance.id == self.id).values(lease_until=self._until()).returning(Instance.id)
+        async with self._database.autocommit() as connection:
+            return (await connection.execute(renewal)).scalar() is not None
+
+    async def _take(self) -> None:
+        lease = {"id": self.id, "host": socket.gethostname()[:255], "process_id": os.getpid(), "lease_until": self._until()}
+        async with self._database.autocommit() as connection:
+            await connection.execute(insert(Instance).values(lease).on_conflict_do_nothing())
+
+    def _until(self) -> object:
+        return func.clock_timestamp() + timedelta(seconds=self.seconds)

@@ -1,0 +1,58 @@
+"""The ledger of one process: its parts, and what it does when the process ends.
+
+hold         a call's ceiling, before it goes upstream
+settlement   its end: hold, account, row and roll-up in one transaction
+spool        where outcomes stand while the database is away
+replay       the spools of processes that have ended
+lease        the sign that this process lives
+recovery     calls that nobody will end
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from app.database import Database, is_away
+from app.ledger.hold import Holds
+from app.ledger.lease import Lease
+from app.ledger.recovery import Recovery
+from app.ledger.replay import Replay
+from app.ledger.settlement import Settlement
+from app.ledger.spool import Spool
+
+log = structlog.get_logger(__name__)
+
+
+class Ledger:
+    """`lease` and `admit_wait` are in seconds."""
+
+    def __init__(self, database: Database, *, spool: Spool, lease: float, admit_wait: float, time_zone: str) -> None:
+        self.spool = spool
+        self.lease = Lease(database, seconds=lease)
+        self.holds = Holds(database, self.lease, longest_wait=admit_wait)
+        self.settlement = Settlement(database, spool, time_zone=time_zone, ended=self.holds.ended)
+        self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone)
+        self._replay = Replay(spool, self.settlement)
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs for as long as the process does."""
+        return [part.run() for part in (self.holds, self.settlement, self.spool, self._recovery, self._replay)]
+
+    async def finish(self, longest: float) -> None:
+        """Settles what is left, for `longest` seconds at most; the rest goes to the spool, and is replayed at the next start.
+        While `work` still runs."""
+        try:
+            async with asyncio.timeout(0 if self.settlement.is_away else longest):
+                await self.settlement.drained()
+        except TimeoutError:
+            unsettled = self.settlement.open
+            lost = await self.settlement.spool_rest()
+            log.warning("stopped with calls unsettled; they are in the spool", calls=unsettled, lost=lost)
+            return
+        try:
+            await self.lease.give_up()
+        except Exception as error:
+            if not is_away(error):
+                raise

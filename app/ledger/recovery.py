@@ -1,0 +1,90 @@
+"""Recovery: what a process does, at each renewal of its lease, about calls that nobody will end.
+
+    its own holds that no call of it owns       the answer to their reservation was lost, so the call was never let through:
+                                                they are voided, and leave no row
+    holds of the dead                           end as rows that cost nothing and say `orphaned`
+
+Whatever goes wrong here is logged and tried again at the next renewal.
+"""
+
+import asyncio
+import random
+import time
+
+import structlog
+from sqlalchemy import Integer, func, select
+from sqlalchemy.sql import bindparam
+
+from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked
+from app.ledger.hold import Holds
+from app.ledger.lease import RENEWALS, Lease
+from app.ledger.rows import rows_of
+from app.models import ApiCallLog, CallHold
+
+log = structlog.get_logger(__name__)
+
+MOST = 200
+"""Holds that are ended in one transaction."""
+
+
+class Recovery:
+    def __init__(self, database: Database, lease: Lease, holds: Holds, *, time_zone: str) -> None:
+        self._database = database
+        self._lease = lease
+        self._holds = holds
+        reaped = getattr(func, SCHEMA).reap(bindparam("most", type_=Integer()), bindparam("patience", type_=Integer()))
+        self._reaping = rows_of(reaped, time_zone=time_zone).returning(ApiCallLog.request_id)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._round()
+            except Exception as error:
+                if not is_away(error):
+                    log.exception("recovery failed, and is tried again")
+            await self._pause()
+
+    async def _round(self) -> None:
+        await self._lease.renew()
+        await self._void_unowned()
+        if self._lease.may_bury:
+            for instance in await self._lease.bury():
+                log.warning("a process is dead: its lease has run out", instance=str(instance))
+            await self._reap()
+
+    async def _pause(self) -> None:
+        """Until the next renewal is due, or a reservation was refused for want of a lease."""
+        due = self._lease.seconds / RENEWALS * random.uniform(0.8, 1)  # noqa: S311 (jitter, no secret)
+        try:
+            await asyncio.wait_for(self._holds.lease_lost.wait(), due)
+        except TimeoutError:
+            return
+        self._holds.lease_lost.clear()
+        await asyncio.sleep(0.05)  # not more often, if the database goes on refusing
+
+    async def _void_unowned(self) -> None:
+        """The holds are looked up first: one that is made after that is owned by then."""
+        query = select(CallHold.request_id).where(CallHold.instance_id == self._lease.id)
+        async with self._database.autocommit() as connection:
+            held = (await connection.execute(query)).scalars().all()
+            unowned = [request_id for request_id in held if not self._holds.owns(request_id)]
+            if not unowned:
+                return
+            voided = (await connection.execute(select(getattr(func, SCHEMA).void(unowned, LOCK_WAIT)))).scalar_one()
+        log.warning("voided holds whose reservation was never answered", holds=voided)
+
+    async def _reap(self) -> None:
+        """As many as fit before the next renewal."""
+        until = time.monotonic() + self._lease.seconds / RENEWALS / 2
+        while time.monotonic() < until:
+            try:
+                async with self._database.autocommit() as connection:
+                    ended = (await connection.execute(self._reaping, {"most": MOST, "patience": LOCK_WAIT})).scalars().all()
+            except Exception as error:
+                if not is_locked(error):
+                    raise
+                return
+            if not ended:
+                return
+            log.warning("ended calls of dead processes as orphaned", calls=len(ended), request_ids=[str(one) for one in ended[:10]])
