@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.ledger.spool import Spool
 from sqlalchemy import event
 
 from app.database import Database
 from app.ledger.hold import Decision
 from app.ledger.ledger import Ledger
+from app.ledger.spool import Spool
 from tests.harness.background import Background
 from tests.ledger.calls import Call
 

@@ -43,7 +43,7 @@ _DIFFERING_HOURS = """
     ), kept AS (
         SELECT hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
             cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off
-        FROM aigcspace.usage_hourly WHERE user_id = ANY ($1)
+        FROM aigcspace.usage_hourly WHERE user_id = ANY ($1) AND calls <> 0  -- an amended orphan leaves a row of zeros
     )
     (TABLE summed EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE summed)
 """

@@ -14,6 +14,10 @@ LANGUAGE plpgsql AS $$
 DECLARE
     user_ids text[];
     dead jsonb;
+    orphaned CONSTANT jsonb := '{
+        "cost": "0", "status": "failed", "end_reason": "orphaned", "usage_source": "none", "input_tokens": 0, "output_tokens": 0,
+        "cache_read_tokens": 0, "cache_write_tokens": 0, "reasoning_tokens": 0
+    }';
 BEGIN
     PERFORM set_config('lock_timeout', patience::text, true);
     SELECT array_agg(DISTINCT found.user_id) INTO user_ids
@@ -27,7 +31,7 @@ BEGIN
     FROM (
         SELECT a.user_id FROM aigcspace.account a WHERE a.user_id = ANY (user_ids) ORDER BY a.user_id FOR NO KEY UPDATE SKIP LOCKED
     ) locked;
-    SELECT jsonb_agg(chosen.entry) INTO dead
+    SELECT jsonb_agg(chosen.entry || orphaned) INTO dead
     FROM (
         SELECT entry FROM aigcspace.call_hold hold
         WHERE hold.user_id = ANY (user_ids)
