@@ -1,5 +1,5 @@
 # make run: serve, with everything that is missing made first. make test, check, bench: for developers.
-.PHONY: run install test check bench
+.PHONY: run install test test-faults check bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,6 +23,10 @@ $(VENV)/installed-dev: $(VENV)/installed tests/requirements.lock
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 3 --dist loadscope
+
+# The long form of tests/faults: kills, outages, full disks. Up to 40 minutes; `make test` has a short form of each row.
+test-faults: $(VENV)/installed-dev
+	FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadscope --timeout 1800 tests/faults tests/gateway/test_hostile_usage.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -79,6 +79,7 @@ class CallRow(Answer):
     max_tokens_applied: int | None = Field(description="The output limit that was set so that the call fits the credit.")
     flags: list[str] | None
     tags: dict[str, Any] | None
+    amended_at: Moment | None = Field(description="When an orphaned call's truth was learned after all, and put into this row.")
 
 
 class CallDetail(CallRow):

@@ -101,8 +101,9 @@ class Settlement:
                         raise
                     await self._settle_reduced(outcomes[0], error)
                     break
+                if not self._is_away:
+                    log.warning("settlement waits for the database", calls=self._group.open, error=type(error).__name__)
                 self._is_away = True
-                log.warning("settlement waits for the database", calls=self._group.open, error=type(error).__name__)
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
                 pause = min(pause * 2, LONGEST_PAUSE)
         for outcome in outcomes:
@@ -115,6 +116,8 @@ class Settlement:
         values: dict[str, Any] = {"batch": (b"[" + b",".join(outcome.entry for outcome in outcomes) + b"]").decode(), "patience": LOCK_WAIT}
         async with self._database.autocommit() as connection:
             await connection.execute(self._statement, values)
+        if self._is_away:
+            log.info("the database is back", calls=self._group.open)
         self._is_away = False
 
     async def _settle_reduced(self, outcome: Outcome, rejected: Exception) -> None:
