@@ -8,6 +8,7 @@ from alembic import op
 
 from app.ledger import functions
 from app.runtime import adoption
+from app.settings import Settings
 
 revision = "0002"
 down_revision = "0001"
@@ -31,6 +32,10 @@ def upgrade() -> None:
         schema=SCHEMA,
     )
     adoption.add_columns("api_call_log", ADDED)
+    _execute(
+        f"UPDATE {SCHEMA}.api_call_log SET settled_at = created_at AT TIME ZONE '{Settings.load().log_time_zone}' "
+        "WHERE request_id IS NOT NULL"
+    )
     op.add_column("upstream", sa.Column("client_gone", sa.String(10), nullable=False, server_default="cancel"), schema=SCHEMA)
     op.create_check_constraint("ck_upstream_client_gone", "upstream", "client_gone in ('cancel', 'drain')", schema=SCHEMA)
     for name in REPLACED:

@@ -1,7 +1,8 @@
 """What a call used, as disjoint parts that a price can be put on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 LARGEST_COUNT = 2_147_483_647
 """The largest count that a row's INTEGER column holds."""
@@ -24,6 +25,19 @@ class Usage:
     audio_output_tokens: int = 0
     extra: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether no part is larger than its whole. Audio from the cache is in both parts, so these two may overlap."""
+        read_or_written = self.cache_read_tokens + self.cache_write_tokens
+        of_output = self.reasoning_tokens + self.audio_output_tokens
+        return max(read_or_written, self.audio_input_tokens) <= self.input_tokens and of_output <= self.output_tokens
+
+    def at_least(self, other: Self) -> Self:
+        """Each count at the larger of the two."""
+        counts = {name: max(getattr(self, name), getattr(other, name)) for name in _COUNTS}
+        extra = {name: max(self.extra.get(name, 0), other.extra.get(name, 0)) for name in {**self.extra, **other.extra}}
+        return replace(self, **counts, extra=extra)
+
     def meters(self) -> dict[str, int]:
         """Meter -> quantity, disjoint: no token is in two meters, whatever the provider reported.
 
@@ -45,3 +59,6 @@ class Usage:
             **self.extra,
         }
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
+
+
+_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name != "extra")

@@ -38,6 +38,7 @@ class Target:
     auth: str
     is_local: bool
     stream_usage: str
+    client_gone: str
     secret: str | None = field(repr=False)
 
 
@@ -139,13 +140,20 @@ class Catalog:
         return Snapshot(rows.version, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
 
     async def watch(self) -> None:
-        """Follows the changes of others until cancelled."""
+        """Follows the changes of others until cancelled. Says once that it can't, and once that it can again."""
+        follows = True
         while True:
             await asyncio.sleep(POLL)
             try:
                 await self.refresh()
             except Exception as error:
-                log.warning("the catalog stays as it was", error=str(error))
+                if follows:
+                    log.warning("the catalog stays as it was until it can be read again", error=str(error))
+                follows = False
+            else:
+                if not follows:
+                    log.info("the catalog is followed again")
+                follows = True
 
     def _target(self, upstream: Upstream) -> Target | None:
         try:
@@ -153,7 +161,16 @@ class Catalog:
         except ProxyError as unreadable:
             log.error("upstream is left out", upstream=upstream.name, reason=str(unreadable))
             return None
-        return Target(upstream.id, upstream.name, upstream.base_url, upstream.auth, upstream.is_local, upstream.stream_usage, secret)
+        return Target(
+            id=upstream.id,
+            name=upstream.name,
+            base_url=upstream.base_url,
+            auth=upstream.auth,
+            is_local=upstream.is_local,
+            stream_usage=upstream.stream_usage,
+            client_gone=upstream.client_gone,
+            secret=secret,
+        )
 
 
 def _group(

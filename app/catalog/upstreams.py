@@ -41,6 +41,7 @@ class UpstreamRoutes:
     api_key_hint: str | None
     is_local: bool
     stream_usage: str
+    client_gone: str
     models: list[str] | dict[str, str]
     priority: int
     weight: int
@@ -59,6 +60,7 @@ class UpstreamRoutes:
             api_key_hint=upstream.secret_hint,
             is_local=upstream.is_local,
             stream_usage=upstream.stream_usage,
+            client_gone=upstream.client_gone,
             models=shown(routes),
             priority=routes[0].priority if routes else PRIORITY,
             weight=routes[0].weight if routes else WEIGHT,
@@ -79,7 +81,7 @@ async def create_upstream(
     weight: int = WEIGHT,
     **settings: Any,
 ) -> UpstreamRoutes:
-    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`. Raises `Conflict` for a name that is taken."""
+    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`. Raises `Conflict` for a name that is taken."""
     upstream = Upstream()
     _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault)
     routes = parse_models(models)
@@ -154,7 +156,7 @@ def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault) -> No
             raise UnacceptableValue(f"base_url: {invalid}") from None
     if "api_key" in values:
         _set_secret(upstream, values["api_key"], vault=vault)
-    for plain in ("auth", "is_local", "stream_usage"):
+    for plain in ("auth", "is_local", "stream_usage", "client_gone"):
         if plain in values:
             setattr(upstream, plain, values[plain])
     if values.get("disabled") is False:

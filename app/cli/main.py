@@ -11,6 +11,7 @@ from rich.markup import escape
 from sqlalchemy.exc import DBAPIError
 
 from app.catalog.first_start import remove_demo
+from app.cli.audit import audit_books
 from app.cli.serve import database_url, serve
 from app.database import Database
 from app.errors import ProxyError, StartupError
@@ -39,6 +40,12 @@ def migrate() -> None:
     with database_url(Settings.load()) as url:
         upgrade(url)
     console.print("The database is up to date.")
+
+
+@cli.command()
+def audit(as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False) -> None:
+    """Prove the books, also while the proxy runs. Exit code 0: right, 1: differences, 2: could not be audited."""
+    raise typer.Exit(audit_books(as_json=as_json))
 
 
 @demo.command("remove")

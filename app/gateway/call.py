@@ -3,14 +3,14 @@
     authenticate   whose key is it?                                    authenticate.py
     admit          route, price, ceiling; the ceiling is held          admit.py
     forward        to the upstream, as the client wrote it             forward.py
-    meter          the answer passes a tap                             meter.py, relay.py
-    settle         what it cost; the row is in before the last byte    settle.py
+    meter          the answer passes a tap                             relay.py, meter.py
+    settle         what it cost; the row is in before the last byte    conclude.py, settle.py
 
 Until a call is held, whatever is wrong with it is a refusal. From then on it ends in exactly one outcome, also when the
-client leaves, the upstream breaks, or this very code raises.
+client leaves (departure.py), the upstream breaks, or this very code raises.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -21,6 +21,8 @@ from app.gateway.admit import AdmittedCall, Admitter
 from app.gateway.authenticate import authenticate, check_caller
 from app.gateway.call_record import CallRecord
 from app.gateway.client import Client, ClientGone
+from app.gateway.conclude import Conclusion
+from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
 from app.gateway.protocols import Protocol, model_named_in
@@ -48,6 +50,10 @@ class Gateway:
     tokenizer: Tokenizer
     tasks: OwnedTasks
     accepting: bool = True
+    drains: Drains = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.drains = Drains(wait=self.settings.drain_wait, most=self.settings.drain_most)
 
 
 async def handle_call(gateway: Gateway, protocol: Protocol, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,30 +92,42 @@ async def _admit(gateway: Gateway, protocol: Protocol, record: CallRecord, clien
 async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:
     """Whatever happens in here, the call's hold comes to its end."""
     settling = Settling(gateway.settlement, longest_wait=gateway.settings.settle_wait)
+    departure = Departure(client, gateway.drains, may_drain=call.route.target.client_gone == "drain")
+    client.bound_sends(gateway.settings.client_idle_timeout)
     try:
-        await _carry(gateway, call, client, settling)
+        await _carry(gateway, call, client, departure, settling)
     except Exception:
         log.exception("a call could not be carried to its end", request_id=str(call.record.request_id))
         if not client.started:
             await client.send_error(call.protocol, UnexpectedFault())
     finally:
+        departure.end()
+        client.end()
         if not settling.is_submitted:
             settling.submit(call.record.failure(reason="interrupted", http_status=500, error=INTERRUPTED, attempts=call.attempts))
 
 
-async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, settling: Settling) -> None:
+async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure: Departure, settling: Settling) -> None:
     """From the hold to the last byte."""
+    if call.request.is_stream:
+        departure.watch(gateway.tasks)
     try:
-        answer = await forward(gateway.transport, call, client.headers)
+        answer = await departure.forwarding(forward(gateway.transport, call, client.headers))
+    except ClientGone:
+        settling.submit(call.record.given_up(attempts=call.attempts))
+        await settling.committed()
+        return
     except ProxyError as failed:
         settling.submit(call.record.failure(reason=failed.code, http_status=failed.status, error=str(failed), attempts=call.attempts))
         await settling.committed()
         await client.send_error(call.protocol, failed)
         return
-    relay = Relay(call, answer, client, settling, gateway.tokenizer)
+    limits = gateway.admitter.catalog.snapshot.limits.get(call.request.model)
+    conclusion = Conclusion(call, answer, departure, settling, gateway.tokenizer)
+    relay = Relay(call, answer, client, departure=departure, conclusion=conclusion, limits=limits)
     try:
         if answer.is_stream:
-            await relay.stream(gateway.tasks)
+            await relay.stream()
         else:
             await relay.body()
     finally:

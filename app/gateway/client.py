@@ -1,5 +1,11 @@
-"""The client's end of a call: the thin side of ASGI."""
+"""The client's end of a call: the thin side of ASGI.
 
+A client that reads nothing for too long is cut off, which is noticed as any departure is: nobody holds an upstream's
+connection and money for it.
+"""
+
+import asyncio
+import time
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -10,7 +16,7 @@ from app.gateway.protocols import Protocol
 
 
 class ClientGone(Exception):
-    """The client left before its request was read."""
+    """The client left before its request was read, or before its answer began."""
 
 
 class Client:
@@ -24,6 +30,9 @@ class Client:
         self._receive = receive
         self._send = send
         self._request_id = str(request_id).encode()
+        self._sending_since: float | None = None
+        self._longest_send = 0.0
+        self._look_at_send: asyncio.TimerHandle | None = None
 
     async def read_body(self, *, largest: int) -> bytes:
         """Raises `BodyTooLarge` as soon as the limit is passed, `ClientGone`."""
@@ -53,13 +62,53 @@ class Client:
         await self._receive()
         then()
 
+    def is_gone(self) -> bool:
+        """Whether the client has left, without waiting; to be asked as `when_gone` is, and before the answer's last byte.
+
+        The first step of `receive` tells: it ends if there is something to receive, and waits otherwise."""
+        receiving = self._receive().__await__()
+        try:
+            next(receiving)
+        except StopIteration:
+            return True
+        receiving.close()
+        return False
+
+    def bound_sends(self, longest: float) -> None:
+        """From now on, until `end`, the client is cut off where it takes nothing for `longest` seconds.
+
+        One timer a call, which looks whether the same send goes on as before: nothing is to be done at each send."""
+        self._longest_send = longest
+        self._look_at_send = asyncio.get_running_loop().call_later(longest, self._look)
+
+    def end(self) -> None:
+        if self._look_at_send is not None:
+            self._look_at_send.cancel()
+
+    def _look(self) -> None:
+        waited = 0.0 if self._sending_since is None else time.monotonic() - self._sending_since
+        if waited >= self._longest_send:
+            self._cut_off()
+        else:
+            self._look_at_send = asyncio.get_running_loop().call_later(self._longest_send - waited, self._look)
+
+    def _cut_off(self) -> None:
+        """ASGI has no word for it. uvicorn's `send` belongs to an object that knows the connection."""
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None:
+            transport.abort()
+
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = True
         own = (b"x-request-id", self._request_id)
+        self._sending_since = time.monotonic()
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+        self._sending_since = None
 
     async def send(self, data: bytes, *, more: bool = True) -> None:
+        self._sending_since = time.monotonic()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._sending_since = None
 
     async def send_error(self, protocol: Protocol, error: ProxyError) -> None:
         body = protocol.error_body(error)

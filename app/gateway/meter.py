@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.billing.usage import Usage
-from app.gateway.protocols import Protocol
+from app.gateway.protocols import Protocol, StreamEvent
+from app.gateway.strict_json import is_lenient, strict_events
+from app.gateway.usage_reports import UsageReports
 
 LARGEST_EVENT = 262_144
 """Bytes of an unfinished event that wait for its end; a larger one passes as it comes, unread."""
@@ -22,6 +24,7 @@ FOLD_AT = 65_536
 MOST_TEXT = 100_000
 """Characters of texts that are kept until they are counted."""
 
+_NOTHING = StreamEvent()
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 
 
@@ -29,12 +32,12 @@ _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 class StreamMeter:
     """Passes whole events on, at once. `strips`: an event that is there only because we asked for usage is taken out.
 
-    `usage` is the last report; `error` an error event's message; `terminal` whether the terminal event has come, from when
+    `reports` keeps the usage that was told; `error` an error event's message; `terminal` whether the terminal event has come, from when
     on all that arrives is held back; `unread_bytes` what passed as parts of events too large to be read."""
 
     protocol: Protocol
     strips: bool
-    usage: Usage | None = None
+    reports: UsageReports = field(default_factory=UsageReports)
     error: str | None = None
     terminal: bool = False
     unread_bytes: int = 0
@@ -60,8 +63,8 @@ class StreamMeter:
             self._read_large(block)
         if self.protocol.tells(block):
             block = self._read(block)
-        self._delivered.append(block)
-        self._delivered_bytes += len(block)
+        else:
+            self._keep(block)
         if self._delivered_bytes > FOLD_AT:
             self._fold()
         return block
@@ -69,19 +72,23 @@ class StreamMeter:
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
         if self._large_end:
-            self.usage = self.protocol.usage_of(self._large_end + self._tail) or self.usage
+            self._tell_large(self._large_end + self._tail)
         elif self._tail and self.protocol.tells(self._tail):
-            told = self.protocol.read_event(self._tail)
-            self.usage, self.error = told.usage or self.usage, told.error or self.error
+            told = self._tell(self._tail)
             self.terminal = told.is_terminal
             if self.strips and told.is_usage_only:
                 self._tail = b""
-        self._delivered.append(self._tail)
+            return
+        self._keep(self._tail)
 
     def release(self) -> bytes:
         """What was held back: the end of the terminal event and what came after it, or an event that never ended."""
         held, self._held, self._tail = self._held or self._tail, b"", b""
         return held
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.reports.usage
 
     @property
     def texts_are_many(self) -> bool:
@@ -93,8 +100,13 @@ class StreamMeter:
         texts, self._texts, self._text_size = self._texts, [], 0
         return texts
 
+    def _keep(self, events: bytes) -> None:
+        self._delivered.append(events)
+        self._delivered_bytes += len(events)
+
     def _fold(self) -> None:
-        texts = self.protocol.answer_texts(b"".join(self._delivered))
+        events = b"".join(self._delivered)
+        texts = self.protocol.answer_texts(strict_events(events) if is_lenient(events) else events)
         self._texts += texts
         self._text_size += sum(map(len, texts)) + len(texts)
         self._delivered, self._delivered_bytes = [], 0
@@ -112,8 +124,22 @@ class StreamMeter:
         """Of an event that was too large to be kept, the end is looked at for usage."""
         end = _BOUNDARY.search(block)
         assert end is not None
-        self.usage = self.protocol.usage_of(self._large_end + block[: end.start()]) or self.usage
+        self._tell_large(self._large_end + block[: end.start()])
         self._large_end = b""
+
+    def _tell_large(self, end_of_event: bytes) -> None:
+        self.reports.take(self.protocol.usage_of(end_of_event), end_of_event)
+
+    def _tell(self, event: bytes) -> StreamEvent:
+        """Reads an event that may tell something, and keeps it for its texts."""
+        told = self.protocol.read_event(event)
+        if told == _NOTHING:
+            event = strict_events(event)
+            told = self.protocol.read_event(event)
+        self.reports.take(told.usage, event)
+        self.error = told.error or self.error
+        self._keep(event)
+        return told
 
     def _read(self, block: bytes) -> bytes:
         """Reads the events of a block; returns what of it the client may have now."""
@@ -122,9 +148,7 @@ class StreamMeter:
         for boundary, end in _boundaries(block):
             event = block[start:end]
             if self.protocol.tells(event):
-                told = self.protocol.read_event(event)
-                self.usage = told.usage or self.usage
-                self.error = told.error or self.error
+                told = self._tell(event)
                 if told.is_terminal:
                     self.terminal = True
                     passing.append(block[start:boundary])
@@ -133,6 +157,8 @@ class StreamMeter:
                     return b"".join(passing)
                 if self.strips and told.is_usage_only:
                     event = b""
+            else:
+                self._keep(event)
             passing.append(event)
             start = end
         passing.append(block[start:])  # an odd line feed after the last event

@@ -8,7 +8,6 @@ replayed stays where it is, and is said.
 import asyncio
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -46,39 +45,42 @@ class Replay:
     async def _replay(self, segment: AbandonedSegment) -> None:
         done = False
         try:
-            records = await asyncio.to_thread(lambda: list(segment.read()))
-            log.info("replaying the spool of a process that has ended", segment=segment.path.name, records=len(records))
-            done = await self._settle(segment, records)
+            outcomes = await asyncio.to_thread(_outcomes_of, segment)
+            log.info("replaying the spool of a process that has ended", segment=segment.path.name, records=len(outcomes))
+            done = await self._settle(segment, outcomes)
         except OSError as unreadable:
             log.error("a segment of the spool can't be read", segment=segment.path.name, error=str(unreadable))
         finally:
             if done:
-                segment.remove()
+                await asyncio.to_thread(segment.remove)
             else:
                 self._given_up.add(segment.path)
                 segment.release()
 
-    async def _settle(self, segment: AbandonedSegment, records: list[bytes]) -> bool:
+    async def _settle(self, segment: AbandonedSegment, outcomes: list[Outcome]) -> bool:
         """Whether all of them are in the database."""
         settled, said = 0, time.monotonic()
-        for start in range(0, len(records), AT_ONCE):
-            some = records[start : start + AT_ONCE]
-            committed = [self._settlement.submit(outcome) for outcome in _readable(some)]
+        for start in range(0, len(outcomes), AT_ONCE):
+            committed = [self._settlement.submit(outcome) for outcome in outcomes[start : start + AT_ONCE]]
             await asyncio.gather(*committed, return_exceptions=True)
             if any(future.exception() for future in committed):
                 log.error("records of the spool could not be settled; the segment stays", segment=segment.path.name)
                 return False
-            settled += len(some)
+            settled += len(committed)
             if time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
-                log.info("replaying", segment=segment.path.name, settled=settled, records=len(records))
-        log.info("replayed", segment=segment.path.name, records=len(records))
+                log.info("replaying", segment=segment.path.name, settled=settled, records=len(outcomes))
+        log.info("replayed", segment=segment.path.name, records=len(outcomes))
         return True
 
 
-def _readable(records: list[bytes]) -> Iterator[Outcome]:
-    for record in records:
+def _outcomes_of(segment: AbandonedSegment) -> list[Outcome]:
+    """What is whole but names no call counts as damaged, so that the segment is set aside and not removed."""
+    outcomes, unreadable = [], 0
+    for record in segment.read():
         try:
-            yield Outcome.read(record)
+            outcomes.append(Outcome.read(record))
         except ValueError:
-            log.error("a record of the spool names no call", size=len(record))
+            unreadable += 1
+    segment.damaged += unreadable
+    return outcomes

@@ -214,11 +214,11 @@ def _next_whole(data: bytes, position: int) -> int | None:
 def _lost(data: bytes, position: int, resumed: int | None) -> int:
     """How many records there were from `position` on, by their lengths. At the end of a file the last one is torn, not lost,
     and so is all that a crash has left as zeros."""
-    end: int | None = position
     bound = len(data.rstrip(b"\0")) if resumed is None else resumed
-    steps = 0
-    while (end := _end(data, end)) is not None and end < bound:
-        steps += 1
+    lost = 0
+    while (end := _end(data, position)) is not None and end < bound:
+        position = end
+        lost += 1
     if resumed is None:
-        return steps
-    return steps + 1 if end == resumed else 1
+        return lost
+    return lost + 1 if end == resumed else 1

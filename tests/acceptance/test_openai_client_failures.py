@@ -127,6 +127,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     row = scene.row()
     [usage] = scene.upstream.ledger
     assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (usage.input, usage.output, "provider")
+    assert (row["status"], row["end_reason"]) == ("success", "client_gone")
     assert row["charge"] == charge(RATES, row) > 0
 
 

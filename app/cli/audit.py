@@ -1,0 +1,135 @@
+"""`billing-proxy audit`: what the proof of the books found, as a table or as JSON.
+
+Exit code 0: the books are right. 1: there are differences. 2: they could not be audited, with the reason in one line on
+standard error.
+"""
+
+import asyncio
+import dataclasses
+import json
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from decimal import Decimal
+
+import asyncpg
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError
+
+from app.cli.serve import database_url
+from app.database import Database
+from app.errors import StartupError
+from app.ledger.audit import Check, Report, audit
+from app.runtime.migrations import reason
+from app.runtime.postgres import EmbeddedPostgres
+from app.settings import Settings
+
+CLEAN, DIFFERENT, NOT_AUDITED = 0, 1, 2
+SHOWN = 20
+"""Differences of one check that are listed; JSON has more."""
+_NOT_MIGRATED = ("3F000", "42P01", "42703")
+"""SQLSTATEs: no such schema, table, column."""
+
+
+def audit_books(*, as_json: bool) -> int:
+    """Returns the exit code."""
+    try:
+        settings = Settings.load()
+        with _database(settings) as url:
+            report = asyncio.run(_audit(url, lease=settings.lease))
+    except StartupError as refused:
+        return _tell(str(refused))
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        state = getattr(getattr(error, "orig", None), "sqlstate", None)
+        hint = "; run `billing-proxy migrate`" if state in _NOT_MIGRATED else ""
+        return _tell(f"the books can't be audited: {reason(error)}{hint}")
+    if as_json:
+        everything = {"differing": report.differing} | dataclasses.asdict(report)
+        print(json.dumps(everything, default=_as_text, indent=2))  # noqa: T201 (without rich: lines stay whole)
+    else:
+        _show(report, Console(highlight=False))
+    return DIFFERENT if report.differing else CLEAN
+
+
+def _database(settings: Settings) -> AbstractContextManager[str]:
+    """The server that runs already, else one for the time of the audit. A database is never made to be audited."""
+    if settings.database_url is None:
+        if running := EmbeddedPostgres.url_of_running(settings.data_dir):
+            return nullcontext(running)
+        if not (settings.data_dir / "postgres").exists():
+            raise StartupError(f"there is no database in DATA_DIR ({settings.data_dir}), so there are no books to audit")
+    return database_url(settings)
+
+
+async def _audit(url: str, *, lease: float) -> Report:
+    database = Database(url, pool_size=1)
+    console = Console(stderr=True)
+    columns = (TextColumn("Reading the call log"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        try:
+            return await audit(database, lease=lease, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        finally:
+            await database.close()
+
+
+def _tell(refusal: str) -> int:
+    line = escape(" ".join(refusal.split()))
+    Console(stderr=True).print(f"[bold red]billing-proxy:[/] {line}", soft_wrap=True, highlight=False)
+    return NOT_AUDITED
+
+
+def _show(report: Report, console: Console) -> None:
+    if not report.users:
+        console.print("There are no accounts yet.")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("Check")
+    table.add_column("Checked", justify="right")
+    table.add_column("Result")
+    for check in report.checks:
+        table.add_row(escape(check.rule), f"{check.checked:,}", _result(check))
+    console.print(table)
+    for check in report.checks:
+        _show_differences(check, console)
+    held = f"{_counted(report.holds, 'call')} in flight"
+    if report.oldest_hold is not None:
+        held += f", the oldest for {report.oldest_hold:.0f} s"
+    books = f"{_counted(report.users, 'account')}, {_counted(report.rows, 'row')}, {held}"
+    console.print(f"{books}, at {report.at:%Y-%m-%d %H:%M:%S} UTC.", soft_wrap=True)
+    if report.differing:
+        console.print(f"[bold red]The books are not right: {_counted(report.differing, 'difference')}.[/]")
+    else:
+        console.print("[bold green]The books are right.[/]")
+
+
+def _show_differences(check: Check, console: Console) -> None:
+    if not check.differing:
+        return
+    console.print(f"[bold]{escape(check.rule)}[/]")
+    for difference in check.differences[:SHOWN]:
+        expected = f"{check.expected_is}: {_as_text(difference.expected)}"
+        found = f"{check.found_is}: {_as_text(difference.found)}"
+        console.print(f"  {_plain(f'{difference.subject}; {expected}; {found}')}", soft_wrap=True, markup=False)
+    if check.differing > SHOWN:
+        console.print(f"  and {check.differing - SHOWN:,} more")
+    console.print()
+
+
+def _result(check: Check) -> str:
+    return f"[bold red]{_counted(check.differing, 'difference')}[/]" if check.differing else "[green]right[/]"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _plain(text: str) -> str:
+    """Without control characters: names of users and models are what others have sent."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _as_text(value: object) -> str:
+    return f"{value:f}" if isinstance(value, Decimal) else value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,137 @@
+"""Step 6, first half: what a call comes to when its answer has ended, however it did, goes to the ledger.
+
+Usage is what the upstream reported, if that can be believed, else what is counted here. Where nothing was delivered,
+nothing is billed.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+from app.billing.usage import Usage
+from app.gateway.admit import AdmittedCall
+from app.gateway.departure import Departure
+from app.gateway.estimate import BYTES_PER_TOKEN, Tokenizer, rough_count
+from app.gateway.meter import BodyMeter, StreamMeter
+from app.gateway.settle import Settling
+from app.gateway.strict_json import strict_json
+from app.gateway.transport import UpstreamAnswer, without_secret
+from app.gateway.usage_reports import UsageReports, is_reported
+
+LEFT = "The client left before the answer was complete."
+
+
+class _End(NamedTuple):
+    status: str
+    reason: str
+    error: str | None = None
+
+
+class Conclusion:
+    def __init__(self, call: AdmittedCall, answer: UpstreamAnswer, departure: Departure, settling: Settling, tokenizer: Tokenizer) -> None:
+        self._call = call
+        self._protocol = call.protocol
+        self._model = call.request.model
+        self._secret = call.route.target.secret
+        self._answer = answer
+        self._departure = departure
+        self._settling = settling
+        self._tokenizer = tokenizer
+        self._output_counted = 0
+
+    async def count(self, meter: StreamMeter) -> None:
+        """Counts the texts that the meter keeps. Until that is done they stand at a rough count, should the process stop."""
+        texts = meter.take_texts()
+        before = self._output_counted
+        self._output_counted += rough_count(texts)
+        self._output_counted = before + await self._tokenizer.count(self._model, texts)
+
+    async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
+        usage, source = meter.usage, "provider"
+        if usage is None:
+            await self.count(meter)
+            usage, source = await self._estimate(self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN)
+        if self._departure.has_happened():
+            end = _End("success", "client_gone", meter.error or (LEFT if self._departure.cancelled else broken or LEFT))
+        elif broken or meter.error:
+            end = _End("failed", "upstream_broken" if broken else "upstream_error", meter.error or broken)
+        elif source == "none":
+            end = _End("failed", "upstream_empty", "The upstream ended its stream without an answer.")
+        else:
+            end = _End("success", "completed")
+            if not meter.terminal:
+                self._call.record.flag("unterminated")
+        self._submit(end, usage, source, meter.reports)
+        await self._settling.committed()
+
+    async def of_body(self, meter: BodyMeter, reports: UsageReports, broken: str | None) -> None:
+        """An error bills nothing, whatever it reports."""
+        answer = meter.answer()
+        if self._answer.status >= 400:
+            self._submit(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), None, "none")
+            await self._settling.committed()
+            return
+        usage, source = await self._reported(answer, reports), "provider"
+        if usage is None and not broken:
+            usage, source = await self._estimate_body(answer, meter.received)
+        if broken:
+            end = _End("failed", "upstream_broken", broken)
+        elif usage is None:
+            end = _End("failed", "upstream_empty", "The upstream sent no answer that can be read.")
+        elif self._departure.has_happened():
+            end = _End("success", "client_gone", LEFT)
+        else:
+            end = _End("success", "completed")
+        self._submit(end, usage, "none" if usage is None else source, reports)
+        await self._settling.committed()
+
+    def interrupted(self, meter: StreamMeter) -> None:
+        """The process stops: at once, without a tokenizer."""
+        if self._settling.is_submitted:
+            return
+        usage, source = meter.usage, "provider"
+        if usage is None:
+            delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
+            prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
+            usage = Usage(input_tokens=prompt + self._call.request.media_tokens, output_tokens=self._output_counted + delivered)
+            source = "estimated"
+        self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
+
+    async def _reported(self, answer: bytes, reports: UsageReports) -> Usage | None:
+        usage = self._protocol.usage_of(answer)
+        if usage is None and is_reported(answer):
+            usage = self._protocol.usage_of(await asyncio.to_thread(strict_json, answer))
+        reports.take(usage, answer)
+        return reports.usage
+
+    async def _estimate_body(self, answer: bytes, received: int) -> tuple[Usage | None, str]:
+        """An answer that can't be read here, such as one that came compressed all the same, counts by its bytes."""
+        if not answer and received:
+            return await self._estimate(received // BYTES_PER_TOKEN)
+        texts = self._protocol.answer_texts(answer) or self._protocol.answer_texts(await asyncio.to_thread(strict_json, answer))
+        if not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
+            return None, "none"
+        usage, source = await self._estimate(await self._tokenizer.count(self._model, texts))
+        return usage, "estimated" if source == "none" else source
+
+    async def _estimate(self, output_tokens: int) -> tuple[Usage, str]:
+        """A client that left before the first token came has used its input all the same."""
+        if not output_tokens and self._call.request.has_output and not self._departure.gone:
+            return Usage(), "none"
+        texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
+        counted = await self._tokenizer.count(self._model, texts)
+        return Usage(input_tokens=counted + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+
+    def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
+        for flag in reports.flags() if reports else ():
+            self._call.record.flag(flag)
+        self._settling.submit(
+            self._call.record.outcome(
+                status=end.status,
+                end_reason=end.reason,
+                http_status=self._answer.status,
+                usage=usage,
+                usage_source=source,
+                error=end.error and without_secret(end.error.encode("utf-8", "replace"), self._secret).decode(),
+                attempts=self._call.attempts,
+            )
+        )
