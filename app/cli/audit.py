@@ -22,7 +22,8 @@ from sqlalchemy.exc import DBAPIError
 from app.cli.serve import database_url
 from app.database import Database
 from app.errors import StartupError
-from app.ledger.audit import Check, Report, audit
+from app.ledger.audit import audit
+from app.ledger.audit_report import Check, Report
 from app.runtime.migrations import reason
 from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings

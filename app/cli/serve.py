@@ -15,10 +15,11 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from app import logs
 from app.catalog.first_start import add_providers, is_empty, make_demo, move_demo
 from app.catalog.vault import Vault
 from app.cli.server import DEMO_SECRET, own_url, run
-from app.database import Database
+from app.database import LEDGER_POOL, Database
 from app.errors import StartupError
 from app.runtime.demo_model import PATH
 from app.runtime.migrations import upgrade
@@ -58,8 +59,14 @@ def database_url(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    if settings.workers * settings.database_pool > EmbeddedPostgres.CONNECTIONS:
-        raise StartupError(f"WORKERS x DATABASE_POOL must be at most {EmbeddedPostgres.CONNECTIONS} with the embedded PostgreSQL")
+    needed = settings.workers * (settings.database_pool + LEDGER_POOL)
+    if needed > EmbeddedPostgres.CONNECTIONS:
+        raise StartupError(
+            f"WORKERS x (DATABASE_POOL + {LEDGER_POOL} of the ledger) is {needed} connections, and the embedded PostgreSQL has "
+            f"{EmbeddedPostgres.CONNECTIONS}: lower WORKERS ({settings.workers}) or DATABASE_POOL ({settings.database_pool}), "
+            "or set DATABASE_URL"
+        )
+    logs.configure(settings.log_level)  # a server that ends is told by this process, which may not be one that serves
     server = EmbeddedPostgres.start(settings.data_dir)
     try:
         yield server.url

@@ -5,45 +5,35 @@ socket alone. It has its own session, so that Ctrl-C reaches the proxy first, wh
 proxy is killed instead, the kernel tells the server to end (Linux), and the next start ends one that still runs
 (everywhere).
 
-Whatever is in the way becomes a `StartupError` of one line. If the server ends on its own later, its log in
-`DATA_DIR/postgres/log` says why, and the proxy sees a database that is away.
+Whatever is in the way of a start becomes a `StartupError` of one line. A server that ends on its own later, as it was
+killed or crashed, is started again by a thread, on the same socket, as often as it takes; the proxy sees a database that
+is away for that long. `DATA_DIR/postgres/log` has all that it said.
 """
 
 import contextlib
 import fcntl
 import os
-import socket
-import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
+
+import structlog
 
 from app.errors import StartupError
-from app.runtime import service_user
-from app.runtime.postgres_cluster import (
-    NAME,
-    Owner,
-    Programs,
-    check_version,
-    create,
-    names_error,
-    socket_directory,
-    socket_path,
-    telling_line,
-)
-from app.runtime.postgres_process import POLL, end_orphan, false_matches, shut_down
+from app.runtime.postgres_cluster import Owner, Programs, check_version, create, socket_directory, socket_path
+from app.runtime.postgres_process import end_orphan
+from app.runtime.postgres_server import Server
+from app.runtime.postgres_socket import PORT, ask, socket_file, url
 
-PORT = "5432"
-"""Only part of the socket's name; said in the URL too, where PGPORT would else change it."""
+log = structlog.get_logger(__name__)
 
-START_LIMIT = 30.0
-RECOVERY_LIMIT = 300.0
-"""As long as the server says that it is replaying its log after a crash."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
+"""Seconds before a second try to start it again, and before the later ones at most; the first try comes at once."""
 
-OTHERS_LIMIT = 15.0
-"""For the last processes of a killed server, which still hold its shared memory."""
-
-LOG_AGE = 6 * 86_400.0
+STEADY = 60.0
+"""A server that ran for so many seconds was well."""
 
 # On the command line, where they win over whatever postgresql.conf says: they can't drift from this version.
 SETTINGS = {
@@ -60,7 +50,7 @@ SETTINGS = {
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
     "timezone": "UTC",
-    # One file for each day of the week, overwritten a week later; `_forget_old_logs` does so for a server that is off.
+    # One file for each day of the week, overwritten a week later; `Server.forget_old_logs` does so for a server that is off.
     "logging_collector": "on",
     "log_directory": "log",
     "log_filename": "postgresql-%a.log",
@@ -80,31 +70,32 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir.resolve()
         self._data = self._data_dir / "postgres"
-        self._early_log = self._data_dir / "postgres-start.log"
         self._lock: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._sockets: Path | None = None
+        self._owner: Owner | None = None
+        self._server: Server | None = None
+        self._watch: threading.Thread | None = None
         self.first_start = False
 
     @classmethod
     def start(cls, data_dir: Path) -> Self:
         """Returns once the server takes connections; call it in the main thread, whose end is the server's end."""
-        server = cls(data_dir)
+        embedded = cls(data_dir)
         try:
-            server._start()
+            embedded._start()
         except OSError as refused:
-            server.stop()
+            embedded.stop()
             raise StartupError(
                 f"the embedded PostgreSQL can't use DATA_DIR ({data_dir}): {refused}; set another, or DATABASE_URL"
             ) from refused
         except BaseException:
-            server.stop()
+            embedded.stop()
             raise
-        return server
+        return embedded
 
     @property
     def url(self) -> str:
-        return _url(self._sockets)
+        assert self._owner is not None
+        return url(socket_path(self._data, self._owner))
 
     @staticmethod
     def url_of_running(data_dir: Path) -> str | None:
@@ -113,17 +104,20 @@ class EmbeddedPostgres:
         if not data.exists():
             return None
         sockets = socket_path(data, Owner.of(data))
-        return _url(sockets) if _ask(f"{sockets}/.s.PGSQL.{PORT}") == "ready" else None
+        return url(sockets) if ask(socket_file(sockets)) == "ready" else None
 
     def stop(self) -> None:
         """Ends the server and waits for it, at most 45 s; then frees DATA_DIR. Does nothing the second time."""
-        process, self._process = self._process, None
-        if process is not None:
-            shut_down(process.pid, lambda: process.poll() is None)
-        sockets, self._sockets = self._sockets, None
-        if sockets is not None:
-            with contextlib.suppress(OSError):  # a server that had to be killed leaves its socket there
-                sockets.rmdir()
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.join(45.0)
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            with contextlib.suppress(OSError, StartupError):
+                socket_directory(self._data, owner).rmdir()  # emptied first: a server that was killed left its socket there
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
@@ -136,72 +130,43 @@ class EmbeddedPostgres:
         if self._data.exists():
             check_version(self._data, programs)
             end_orphan(self._data)
-            self._forget_old_logs()
         else:
             create(self._data, programs, owner)
             self.first_start = True
-        self._sockets = socket_directory(self._data, owner)
-        patience = time.monotonic() + OTHERS_LIMIT
-        while (refusal := self._launch(programs, owner)) is not None:
-            if "shared memory block" not in refusal or time.monotonic() > patience:
-                raise StartupError(f"the embedded PostgreSQL did not start: {refusal} (log: {self._data}/log)")
-            time.sleep(POLL)
-
-    def _launch(self, programs: Programs, owner: Owner) -> str | None:
-        """None once the server takes connections, or the reason for which it ended."""
-        settings = SETTINGS | {"unix_socket_directories": str(self._sockets)}
-        program = [str(programs.bin / "postgres"), "-D", str(self._data)]
-        program += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        written = {path: path.stat().st_size for path in self._logs()}
-        with self._early_log.open("wb") as log:
-            self._process = subprocess.Popen(
-                service_user.command(program, uid=owner.uid, gid=owner.gid, data=str(self._data)),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=owner.environment() | false_matches(self._data),
-                start_new_session=True,
-            )
-        return self._wait_until_ready(self._process, written)
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], written: dict[Path, int]) -> str | None:
-        waited_since = time.monotonic()
-        while process.poll() is None:
-            answer = _ask(f"{self._sockets}/.s.PGSQL.{PORT}")
-            if answer == "ready":
-                return None
-            limit = RECOVERY_LIMIT if answer == "recovering" else START_LIMIT
-            waited = time.monotonic() - waited_since
-            if waited > limit:
-                return f"no connection within {limit:.0f} s; {self._last_words(written)}"
-            # A long recovery logs every question: ask less often then.
-            time.sleep(POLL if waited < 2.0 else 0.5)
-        return self._last_words(written)
-
-    def _last_words(self, written: dict[Path, int]) -> str:
-        """Why it did not start: what it said at once, and what its log has beyond the sizes `written` before."""
-        deadline = time.monotonic() + 1.0
-        while True:
-            said = self._early_log.read_text(errors="replace")
-            for path in self._logs():
-                said += path.read_bytes()[written.get(path, 0) :].decode(errors="replace")
-            # The server's log is written by a process of its own, which may end after it.
-            if names_error(said) or time.monotonic() > deadline:
-                return telling_line(said)
-            time.sleep(POLL)
-
-    def _logs(self) -> list[Path]:
-        return sorted(self._data.glob("log/*.log"))
-
-    def _forget_old_logs(self) -> None:
-        for path in self._logs():
-            if time.time() - path.stat().st_mtime > LOG_AGE:
-                path.unlink()
+        self._owner = owner
+        self._server = server = Server(self._data, self._data_dir / "postgres-start.log", programs, owner, SETTINGS)
+        server.forget_old_logs()
+        server.start()
+        watch = threading.Thread(target=_keep_running, args=(server,), name=f"postgres {self._data_dir}", daemon=True)
+        watch.start()
+        self._watch = watch
 
 
-def _url(sockets: Path | None) -> str:
-    return f"postgresql+asyncpg://{NAME}@/{NAME}?host={sockets}&port={PORT}"
+def _keep_running(server: Server) -> None:
+    """Starts it again whenever it ends, until `server.stop()`. In a thread that lives until then, and so outlives it."""
+    pause, since = 0.0, time.monotonic()
+    while (ending := server.wait()) is not None:
+        _tell(log.error, "the embedded PostgreSQL has ended on its own, and is started again", ending=ending)
+        ended_at = time.monotonic()
+        if ended_at - since > STEADY:
+            pause = 0.0
+        while not server.pause(pause):
+            pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
+            try:
+                server.start()
+            except (OSError, StartupError) as failed:
+                server.end()
+                if not server.pause(0):
+                    _tell(log.error, "the embedded PostgreSQL can't be started again so far", reason=str(failed), next_try_in=pause)
+            else:
+                since = time.monotonic()
+                _tell(log.info, "the embedded PostgreSQL takes connections again", seconds=round(since - ended_at, 2))
+                break
+
+
+def _tell(write: Callable[..., None], event: str, **facts: object) -> None:
+    with contextlib.suppress(OSError):  # nobody may read the log any more; the server must come back nevertheless
+        write(event, **facts)
 
 
 def _take_lock(data_dir: Path) -> int:
@@ -221,30 +186,3 @@ def _take_lock(data_dir: Path) -> int:
         os.close(lock)
         raise
     return lock
-
-
-def _ask(path: str) -> Literal["ready", "recovering", "silent"]:
-    """Opens a session as a client would: https://www.postgresql.org/docs/18/protocol-message-formats.html."""
-    start = b"\0\x03\0\0" + f"user\0{NAME}\0database\0{NAME}\0\0".encode()
-    with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rb") as replies:
-        connection.settimeout(1.0)
-        try:
-            connection.connect(path)
-            connection.sendall((len(start) + 4).to_bytes(4) + start)
-            while kind := replies.read(1):
-                content = replies.read(int.from_bytes(replies.read(4)) - 4)
-                if kind == b"Z":
-                    connection.sendall(b"X\0\0\0\4")
-                    return "ready"
-                if kind == b"E":
-                    return _refusal(content)
-        except OSError:
-            pass
-    return "silent"
-
-
-def _refusal(content: bytes) -> Literal["recovering"]:
-    fields = {field[:1]: field[1:].decode(errors="replace") for field in content.split(b"\0") if field}
-    if fields.get(b"C") == "57P03":  # cannot_connect_now
-        return "recovering"
-    raise StartupError(f"the embedded PostgreSQL refuses connections: {fields.get(b'M')}")

@@ -9,7 +9,9 @@ import pytest
 
 from app.database import Database as Engine
 from app.ledger import audit as audit_module
-from app.ledger.audit import Difference, Report, audit
+from app.ledger import audit_report
+from app.ledger.audit import audit
+from app.ledger.audit_report import Difference, Report
 from tests.harness.background import Background
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database, Databases
@@ -246,7 +248,7 @@ class TestFaults:
     def test_many_differences_are_counted_and_some_are_told(
         self, payer: Payer, db: Database, run_audit: Audit, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(audit_module, "KEPT", 2)
+        monkeypatch.setattr(audit_report, "KEPT", 2)
         db.execute("UPDATE aigcspace.api_call_log SET bill = bill + 1")
 
         [check] = [check for check in run_audit().checks if check.name == "bill"]

@@ -1,0 +1,121 @@
+"""What the audit asks of the database."""
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, func, literal_column, or_, select, text, true
+
+from app.database import SCHEMA
+from app.ledger.audit_balance import MEASURES, Group
+from app.models import Account, ApiCallLog, CallHold, CreditEntry, Instance, KeyMeter, UsageHourly
+
+CUT = Decimal("0.00005")
+"""How far a sum of bills and the sum of its charges may be apart. A row's bill is the difference of two such sums."""
+_LARGEST_COST = 1_000_000_000
+
+
+def _hour_of(moment: Any) -> Any:
+    return func.date_trunc(literal_column("'hour'"), moment, literal_column("'UTC'"))
+
+
+NO_TIMEOUTS = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+ESTIMATE = text(f"EXPLAIN (FORMAT JSON) SELECT FROM {SCHEMA}.api_call_log").columns(plan=JSON)
+IS_UNIQUE = text(f"""
+    SELECT EXISTS (
+        SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+        WHERE indrelid = '{SCHEMA}.api_call_log'::regclass AND attname = 'request_id' AND indnkeyatts = 1
+            AND indisunique AND indisvalid AND indpred IS NULL
+    )
+""")
+_OF_ACCOUNT = and_(Account.user_id == UsageHourly.user_id, UsageHourly.hour >= _hour_of(Account.created_at))
+ROLL_UPS = select(*(getattr(UsageHourly, name) for name in (*Group._fields, "api_key_id", *MEASURES))).join(Account, _OF_ACCOUNT)
+_SOUND = and_(
+    ApiCallLog.charge.between(0, _LARGEST_COST),
+    ApiCallLog.write_off.between(0, _LARGEST_COST),
+    ApiCallLog.bill >= 0,
+    func.abs(ApiCallLog.bill - ApiCallLog.charge) <= 2 * CUT,
+)
+ROWS_BY_GROUP = select(
+    _hour_of(ApiCallLog.settled_at).label("hour"),
+    ApiCallLog.user_id,
+    ApiCallLog.model_name,
+    func.coalesce(ApiCallLog.upstream_id, 0),
+    func.coalesce(ApiCallLog.api, ""),
+    ApiCallLog.status,
+    ApiCallLog.is_local,
+    ApiCallLog.api_key_id,
+    func.count().label("calls"),
+    *(func.coalesce(func.sum(getattr(ApiCallLog, name)), 0).label(name) for name in MEASURES[1:]),
+    func.count().filter(_SOUND.is_not(true())).label("unsound"),
+).group_by(text("1, 2, 3, 4, 5, 6, 7, 8"))
+_written_off = func.coalesce(cast(ApiCallLog.write_off, Text), "none").label("written_off")
+UNSOUND_ROWS = (
+    select(ApiCallLog.request_id, ApiCallLog.user_id, ApiCallLog.charge, ApiCallLog.bill, _written_off)
+    .where(_SOUND.is_not(true()))
+    .order_by(ApiCallLog.id)
+)
+TWICE = select(ApiCallLog.request_id, func.count()).group_by(ApiCallLog.request_id).having(func.count() > 1)
+
+_by_user = select(CallHold.user_id, func.sum(CallHold.amount).label("amount")).group_by(CallHold.user_id).subquery()
+_entered = (
+    select(
+        Account.user_id,
+        func.sum(CreditEntry.amount).label("ever"),
+        func.sum(CreditEntry.amount).filter(CreditEntry.created_at >= Account.created_at).label("since"),
+    )
+    .join(CreditEntry, CreditEntry.user_id == Account.user_id)
+    .group_by(Account.user_id)
+    .subquery()
+)
+_available = Account.credit + Account.credit_limit - Account.spent - Account.held
+ACCOUNTS = (
+    select(
+        *(Account.user_id, Account.credit, Account.spent, Account.billed, Account.written_off, Account.held),
+        _available.label("available"),
+        func.greatest(_available, 0).label("at_least"),
+        _by_user.c.user_id.label("holder"),
+        func.coalesce(_by_user.c.amount, 0).label("holding"),
+        func.coalesce(_entered.c.ever, 0).label("ever_entered"),
+        func.coalesce(_entered.c.since, 0).label("entered_since"),
+    )
+    .outerjoin(_by_user, _by_user.c.user_id == Account.user_id, full=True)
+    .outerjoin(_entered, _entered.c.user_id == Account.user_id)
+    .order_by(Account.user_id)
+)
+_by_key = select(CallHold.api_key_id, func.count().label("calls"), func.sum(CallHold.amount).label("amount"))
+_by_key_id = _by_key.group_by(CallHold.api_key_id).subquery()
+METERS = (
+    select(
+        *(KeyMeter.key_id, KeyMeter.spent, KeyMeter.held, KeyMeter.in_flight),
+        func.coalesce(_by_key_id.c.amount, 0).label("holding"),
+        func.coalesce(_by_key_id.c.calls, 0).label("calls"),
+    )
+    .outerjoin(_by_key_id, _by_key_id.c.api_key_id == KeyMeter.key_id)
+    .order_by(KeyMeter.key_id)
+)
+CHARGES_OF_GONE = (
+    select(UsageHourly.api_key_id, func.sum(UsageHourly.charge))
+    .outerjoin(Account, _OF_ACCOUNT)
+    .where(Account.user_id.is_(None), UsageHourly.api_key_id.in_(bindparam("key_ids", expanding=True)))
+    .group_by(UsageHourly.api_key_id)
+)
+_age = func.extract("epoch", func.now() - CallHold.created_at)
+_expired = func.now() - Instance.lease_until
+HOLDS = select(func.now(), func.count(), func.greatest(0, func.max(_age))).select_from(CallHold)
+ENDED_HOLDS = (
+    select(CallHold.request_id, CallHold.user_id, CallHold.amount, ApiCallLog.status)
+    .join(ApiCallLog, ApiCallLog.request_id == CallHold.request_id)
+    .where(or_(ApiCallLog.end_reason.is_distinct_from("orphaned"), ApiCallLog.amended_at.is_not(None)))
+)
+LOST_HOLDS = (
+    select(
+        *(CallHold.request_id, CallHold.user_id, CallHold.amount, CallHold.instance_id, _age.label("age")),
+        func.extract("epoch", _expired).label("expired"),
+    )
+    .outerjoin(Instance, Instance.id == CallHold.instance_id)
+    .where(or_(Instance.id.is_(None), _expired > bindparam("lease", type_=Interval())))
+    .order_by(CallHold.created_at)
+)
