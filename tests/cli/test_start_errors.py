@@ -38,6 +38,13 @@ def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(installatio
     assert_told(installation.run("serve", **{name: value}), told)
 
 
+def test_more_connections_than_the_embedded_database_has(installation: Installation) -> None:
+    refused = installation.run("serve", WORKERS="6")
+    assert_told(refused, "WORKERS x (DATABASE_POOL + 9 of the ledger) is 102 connections, and the embedded PostgreSQL has 90")
+    assert "lower WORKERS (6) or DATABASE_POOL (8), or set DATABASE_URL" in refused.stderr
+    assert not (installation.directory / ".data/postgres").exists()
+
+
 def test_a_host_of_nothing_is_not_every_address(installation: Installation) -> None:
     assert_told(installation.run("serve", "--host", ""), "HOST")
 

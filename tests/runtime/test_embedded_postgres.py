@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,40 +24,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app
 from app.errors import StartupError
 from app.runtime import postgres_cluster, postgres_process, service_user
-from app.runtime.postgres import EmbeddedPostgres
+from tests.runtime.servers import OWNER, Own, Start, end_orphan, ended, execute, postmaster, sockets, until, url_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up for another user")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="capabilities and the parent's death signal are Linux's")
-
-Start = Callable[[Path], EmbeddedPostgres]
-Own = Callable[[Path], "subprocess.Popen[str]"]
-
-OWNER = """
-import signal, sys
-from pathlib import Path
-from app.runtime.postgres import EmbeddedPostgres
-print(EmbeddedPostgres.start(Path(sys.argv[1])).url, flush=True)
-signal.pause()
-"""
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a first start made; the tests that are about later starts get a copy, which is faster than their own."""
-    place = tmp_path_factory.mktemp("made") / "data"
-    EmbeddedPostgres.start(place).stop()
-    return place
-
-
-@pytest.fixture
-def data_dir(made: Path, tmp_path: Path) -> Path:
-    subprocess.run(["cp", "-a", made, tmp_path / "data"], check=True)
-    return tmp_path / "data"
 
 
 @pytest.fixture
@@ -74,81 +44,8 @@ def home_of_root() -> Iterator[Path]:
         yield Path(place)
 
 
-@pytest.fixture
-def owner() -> Iterator[Own]:
-    """Starts a server in another process, which lives until the test ends it."""
-    with ExitStack() as stack:
-
-        def started(data_dir: Path) -> "subprocess.Popen[str]":
-            process = subprocess.Popen([sys.executable, "-c", OWNER, str(data_dir)], stdout=subprocess.PIPE, text=True)
-            stack.callback(end_orphan, data_dir)
-            stack.callback(process.communicate)
-            stack.callback(process.kill)
-            return process
-
-        yield started
-
-
-@pytest.fixture
-def start(owner: Own) -> Iterator[Start]:
-    """Needs `owner` so that its servers are stopped before those of `owner` are swept up."""
-    with ExitStack() as stack:
-
-        def started(data_dir: Path) -> EmbeddedPostgres:
-            server = EmbeddedPostgres.start(data_dir)
-            stack.callback(server.stop)
-            return server
-
-        yield started
-
-
-def end_orphan(data_dir: Path) -> None:
-    """With its socket directory in /tmp, which a killed owner leaves behind."""
-    EmbeddedPostgres.start(data_dir).stop()
-
-
-def execute(url: str, *statements: str) -> list[Any]:
-    """The first value that each statement returns."""
-
-    async def run() -> list[Any]:
-        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-        try:
-            return [await connection.fetchval(statement) for statement in statements]
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
-
-
-def url_of(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def postmaster(data_dir: Path) -> psutil.Process:
-    return psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
-
-
-def ended(process: psutil.Process) -> bool:
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def capabilities(process: psutil.Process) -> int:
     return int(Path(f"/proc/{process.pid}/status").read_text().partition("CapEff:")[2].split()[0], 16)
-
-
-def sockets(url: str) -> Path:
-    return Path(url.partition("?host=")[2].partition("&")[0])
 
 
 def unprivileged() -> tuple[int, int]:
