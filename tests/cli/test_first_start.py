@@ -68,7 +68,7 @@ def test_the_next_start_finds_the_port_of_a_killed_parent_free(installation: Ins
     assert installation.process is not None
     installation.process.kill()
     installation.process.wait(10)
-    wait_until(lambda: refuses(installation.port), what="the port is given back", within=3)
+    wait_until(lambda: refuses(installation.port), what="the port is given back")
     installation.start()
     assert installation.stop() == 0
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import event
+from sqlalchemy import ExceptionContext, event
 
-from app.database import Database
+from app.database import Database, is_locked
 from app.ledger.hold import Decision
 from app.ledger.ledger import Ledger
 from app.ledger.spool import Spool
@@ -23,7 +23,8 @@ T = TypeVar("T")
 class Replica:
     """`database`, `holds` and `settlement` are used on the replica's loop, by what `run` is given.
 
-    `errors`: all that the database raised, also what a second try mended, such as a deadlock. `lease`: seconds. `spool`:
+    `errors`: all that the database raised, also what a second try mended, such as a deadlock; but for locks that could not
+    be had in time, which a busy machine may bring. `lease`: seconds. `spool`:
     a directory of its own, if none is given.
     """
 
@@ -32,11 +33,15 @@ class Replica:
         self._place = tempfile.TemporaryDirectory(prefix="proxy-spool-")
         self.database = Database(url, pool_size=6, application_name="tests-ledger")
         self.errors: list[str] = []
-        event.listen(self.database.engine.sync_engine, "handle_error", lambda context: self.errors.append(str(context.original_exception)))
+        event.listen(self.database.engine.sync_engine, "handle_error", self._note)
         self._spool = spool or Path(self._place.name) / "spool"
         self.ledger = self.run(self._make(lease, admit_wait))
         self.holds, self.settlement, self.spool = self.ledger.holds, self.ledger.settlement, self.ledger.spool
         self._tasks = self.run(self._start())
+
+    def _note(self, context: ExceptionContext) -> None:
+        if not is_locked(context.sqlalchemy_exception or context.original_exception):
+            self.errors.append(str(context.original_exception))
 
     def run(self, work: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
         return self._loop.run(work, within=within)
