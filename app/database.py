@@ -4,8 +4,9 @@
 single statements, which are transactions in themselves. A database that can't be reached raises `Unavailable`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -17,6 +18,8 @@ from app.errors import Unavailable
 SCHEMA = "aigcspace"
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection or to get one from the pool."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds to close all connections."""
 COMMAND_TIMEOUT = 15.0
 """Seconds that a statement may take."""
 LEDGER_TIMEOUT = 5.0
@@ -74,7 +77,10 @@ class Database:
                 raise
 
     async def close(self) -> None:
-        await self.engine.dispose()
+        """A server that hangs is not waited for: its connections end with the process."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.engine.dispose()
 
 
 _LOCKED = "55P03"

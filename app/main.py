@@ -70,10 +70,10 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         vault = Vault(settings.secret_key.get_secret_value())
         catalog = Catalog(database, vault)
         await catalog.refresh()
-        callers = Callers(database, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
         ledger = await _start_ledger(stack, settings, settings.database_url)
         tokenizer = Tokenizer(settings.data_dir / "tokenizer")
         tasks = await stack.enter_async_context(OwnedTasks())
+        callers = Callers(database, tasks, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
         for work in ledger.work():
             tasks.spawn(work, name="ledger")
         tasks.spawn(catalog.watch(), name="catalog watch")

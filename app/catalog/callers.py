@@ -22,6 +22,7 @@ from app.database import Database
 from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
 from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey
+from app.runtime.tasks import OwnedTasks
 
 REMEMBERED = 5.0
 MOST_REMEMBERED = 20_000
@@ -55,11 +56,12 @@ class Caller:
 
 
 class Callers:
-    def __init__(self, database: Database, *, default_credit: Decimal, longest_wait: float) -> None:
+    def __init__(self, database: Database, tasks: OwnedTasks, *, default_credit: Decimal, longest_wait: float) -> None:
         self._database = database
+        self._tasks = tasks
         self._default_credit = default_credit
         self._longest_wait = longest_wait
-        self._asking: dict[bytes, asyncio.Lock] = {}
+        self._asking: dict[bytes, asyncio.Future[Caller]] = {}
         self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
 
     async def find(self, token: str) -> Caller:
@@ -69,27 +71,34 @@ class Callers:
         known = self._known.get(digest)
         if known is not None and known[0] > time.monotonic():
             return known[1]
-        try:
-            async with asyncio.timeout(self._longest_wait), self._asking.setdefault(digest, asyncio.Lock()):
-                return await self._ask(digest)
-        except TimeoutError:
-            raise Unavailable("Your key can't be checked at the moment. Try again shortly.", code="database_unavailable") from None
+        answer = self._asking.get(digest)
+        if answer is None:
+            answer = self._asking[digest] = asyncio.get_running_loop().create_future()
+            self._tasks.spawn(self._ask(digest, answer), name="key lookup")
+        if not (await asyncio.wait({answer}, timeout=self._longest_wait))[0]:
+            raise Unavailable("Your key can't be checked at the moment. Try again shortly.", code="database_unavailable")
+        return answer.result()
 
-    async def _ask(self, digest: bytes) -> Caller:
-        """Many calls may come with one key at once: the first asks the database, and the others find its answer."""
+    async def _ask(self, digest: bytes, answer: asyncio.Future[Caller]) -> None:
+        """Many calls may come with one key at once: all wait for one look into the database. None of them owns it: a
+        connection that hangs takes longer to be given up than a caller waits."""
         try:
-            known = self._known.get(digest)
-            if known is not None and known[0] > time.monotonic():
-                return known[1]
             async with self._database.transaction() as session:
                 caller = await self._look_up(session, digest.hex())
+        except Exception as error:
+            answer.set_exception(error)
+            answer.exception()  # marks it as seen: all who asked may have left
+        else:
+            self._remember(digest, caller)
+            answer.set_result(caller)
         finally:
             self._asking.pop(digest, None)
+
+    def _remember(self, digest: bytes, caller: Caller) -> None:
         self._known[digest] = (time.monotonic() + REMEMBERED, caller)
         self._known.move_to_end(digest)
         if len(self._known) > MOST_REMEMBERED:
             self._known.popitem(last=False)
-        return caller
 
     def forget(self) -> None:
         """Asks the database for every key anew. For the process that has just changed one."""

@@ -39,6 +39,9 @@ HIDDEN_ANSWER_HEADERS = frozenset(
 HIDDEN_ANSWER_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit-", b"cf-", b"access-control-")
 """What of an upstream's headers stays here: hop-by-hop, and all that tells of our account with it or of its own edge."""
 
+_PASSABLE = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256))
+"""Control characters in a header's value go on as spaces (RFC 9110, 5.5)."""
+
 
 async def forward(transport: Transport, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]]) -> UpstreamAnswer:
     """Raises `UpstreamFailed`, `UpstreamTimeout`. An upstream that refuses our own credentials has failed, too: that is
@@ -58,7 +61,7 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
     started = time.monotonic()
     try:
         answer = await transport.post(join_url(target.base_url, call.protocol.path), headers=headers, body=body)
-    except Exception as failed:
+    except BaseException as failed:  # also where the client has left meanwhile
         call.attempts.append(_attempt(call, started, error=type(failed).__name__))
         raise
     call.attempts.append(_attempt(call, started, status=answer.status))
@@ -76,7 +79,9 @@ def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
     """What of the upstream's headers the client gets."""
     hidden = HIDDEN_ANSWER_HEADERS | {b"content-length"} if answer.is_stream else HIDDEN_ANSWER_HEADERS  # events may be taken out
     passing = [(name.lower(), value) for name, value in answer.raw_headers]
-    return [(name, value) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)]
+    return [
+        (name, value.translate(_PASSABLE)) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)
+    ]
 
 
 def _attempt(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:

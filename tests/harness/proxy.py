@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -41,9 +42,9 @@ def refuses(port: int) -> bool:
 
 
 class Proxy:
-    """`url` is its root; `output()` all it has printed so far."""
+    """`url` is its root; `output()` all it has printed so far. `command`: what to start in place of `billing-proxy`."""
 
-    def __init__(self, *, database_url: str, directory: Path, **settings: str) -> None:
+    def __init__(self, *, database_url: str, directory: Path, command: Sequence[str] = COMMAND, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         directory.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ class Proxy:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve"],
+                [*command, "serve"],
                 env=environment,
                 cwd=directory,
                 stdout=log,

@@ -113,9 +113,7 @@ def test_the_living_are_never_reaped(db: Database, new_payer: Callable[..., Paye
     other.close()
 
 
-def test_a_process_that_was_declared_dead_goes_on_under_a_new_id(
-    db: Database, new_payer: Callable[..., Payer], survivor: Replica
-) -> None:
+def test_a_process_that_was_declared_dead_goes_on_under_a_new_id(db: Database, new_payer: Callable[..., Payer], survivor: Replica) -> None:
     payer = new_payer(credit="10")
     paused = Replica(db.url, lease=LEASE)
     before, during = payer.call("1"), payer.call("1")

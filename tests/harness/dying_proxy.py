@@ -1,0 +1,154 @@
+"""`billing-proxy`, that kills itself at a named point of a call, the `DIE_AFTER`th time that the point is reached.
+
+Run as `python -m tests.harness.dying_proxy serve`; see `tests.harness.dying`. SIGKILL leaves no time for anything: no
+`finally` runs, and nothing that is buffered in the process is written. Where a client is to have had what was sent before,
+the event loop gets a moment to write it. Workers are armed too, each for itself.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event
+
+import app.gateway.call
+from app.cli.main import main
+from app.gateway.client import Client
+from app.gateway.settle import Settling
+from app.gateway.transport import UpstreamAnswer
+from app.ledger.segment import AbandonedSegment
+from app.ledger.spool import Spool
+
+FLUSH = 0.02
+"""Seconds in which the loop writes what was sent."""
+
+
+class Fuse:
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def hit(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def hit_when_written(self) -> None:
+        await asyncio.sleep(FLUSH)
+        self.hit()
+
+
+def before(owner: Any, name: str) -> Callable[[Fuse], None]:
+    """As the function is called."""
+
+    def arm(fuse: Fuse) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            fuse.hit()
+            return original(*arguments, **named)
+
+        setattr(owner, name, wrapped)
+
+    return arm
+
+
+def after(owner: Any, name: str) -> Callable[[Fuse], None]:
+    """When the function has done its work, before its caller goes on."""
+
+    def arm(fuse: Fuse) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            result = original(*arguments, **named)
+            fuse.hit()
+            return result
+
+        @functools.wraps(original)
+        async def awaited(*arguments: Any, **named: Any) -> Any:
+            result = await original(*arguments, **named)
+            fuse.hit()
+            return result
+
+        setattr(owner, name, awaited if asyncio.iscoroutinefunction(original) else wrapped)
+
+    return arm
+
+
+def statement(moment: str, containing: str) -> Callable[[Fuse], None]:
+    """Before a statement is sent, or after its answer has come, and so, as each is a transaction in itself, its commit."""
+
+    def arm(fuse: Fuse) -> None:
+        def seen(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+            if containing in sql and sql.startswith(("SELECT", "INSERT", "WITH")):
+                assert connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT", sql
+                fuse.hit()
+
+        event.listen(Engine, f"{moment}_cursor_execute", seen)
+
+    return arm
+
+
+def when_sent(*, last: bool) -> Callable[[Fuse], None]:
+    """When a call's first piece, or its last, is on its way to the client."""
+
+    def arm(fuse: Fuse) -> None:
+        original = Client.send
+
+        async def send(self: Client, data: bytes, *, more: bool = True) -> None:
+            await original(self, data, more=more)
+            if not more if last else data and not hasattr(self, "has_sent"):
+                self.__dict__["has_sent"] = True
+                await fuse.hit_when_written()
+
+        Client.send = send  # type: ignore[method-assign]
+
+    return arm
+
+
+def mid_answer(fuse: Fuse) -> None:
+    """When the upstream's second piece has come and the first is on its way to the client. An answer that comes in one
+    piece is cut in two: after its first event, or in the middle."""
+    original = UpstreamAnswer.chunks
+
+    async def chunks(self: UpstreamAnswer) -> AsyncIterator[bytes]:
+        async for chunk in original(self):
+            end = chunk.find(b"\n\n") + 2
+            cut = end if end > 1 else len(chunk) // 2
+            for piece in (chunk,) if hasattr(self, "pieces") else filter(None, (chunk[:cut], chunk[cut:])):
+                self.__dict__["pieces"] = getattr(self, "pieces", 0) + 1
+                if self.__dict__["pieces"] == 2:
+                    await fuse.hit_when_written()
+                yield piece
+
+    UpstreamAnswer.chunks = chunks  # type: ignore[method-assign]
+
+
+ARM: dict[str, Callable[[Fuse], None]] = {
+    "before_reserve_sent": statement("before", "aigcspace.reserve("),
+    "after_reserve_committed": statement("after", "aigcspace.reserve("),
+    "before_forward": before(app.gateway.call, "forward"),
+    "after_upstream_headers": after(app.gateway.call, "forward"),
+    "after_first_chunk_to_client": when_sent(last=False),
+    "mid_stream": mid_answer,
+    "before_submit": before(Settling, "submit"),
+    "after_submit": after(Settling, "submit"),
+    "before_settle_sent": statement("before", "aigcspace.settle("),
+    "after_settle_committed": statement("after", "aigcspace.settle("),
+    "before_last_byte": after(Settling, "committed"),
+    "after_last_byte": when_sent(last=True),
+    # while the database is away, and when it is back
+    "before_spooled": before(Spool, "append"),
+    "after_spooled": after(Spool, "append"),
+    "before_segment_removed": before(AbandonedSegment, "remove"),
+    "after_segment_removed": after(AbandonedSegment, "remove"),
+}
+
+if __name__ in ("__main__", "__mp_main__"):
+    ARM[os.environ["DIE_AT"]](Fuse(int(os.environ["DIE_AFTER"])))
+if __name__ == "__main__":
+    main()
