@@ -36,6 +36,7 @@ POISONS = {
     "control characters": "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028\u2029\ufeff",
     "no characters": "\uffff\ufffe\U0010ffff",
     "marks without end": "e" + "\u0301" * 1000,
+    "a long text in escapes": "\u4e2d" * 30_000,
     "quotes": "'\"; -- \\ \\u0000 $1 %s {} :name $$",
     "a terminal's orders": "\x1b[2J\x1b]0;title\x07",
 }

@@ -219,7 +219,7 @@ class _Connection:
             self._to_server.close()
         if self.is_reset:
             with suppress(OSError):  # it may be closed already
-            self._to_client.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                self._to_client.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self._to_client.transport.abort()
         self._to_client.close()
 
