@@ -26,6 +26,7 @@ from tests.harness.scene import Scene
 
 LEASE = 1.5
 SHUTDOWN_WAIT = 1
+SETTINGS = {"LEASE": str(LEASE), "SETTLE_WAIT": "0.5", "SHUTDOWN_WAIT": str(SHUTDOWN_WAIT)}
 WORDS = 6
 """That a stream has delivered when it comes to its gate."""
 SERVERS = ["refuses", "is stopped"]
@@ -49,6 +50,7 @@ def server(request: pytest.FixtureRequest, background: Background) -> Iterator[S
             db = request.getfixturevalue("db")
             relay = stack.enter_context(DatabaseRelay(db.url))
             yield Server(relay.url, db, relay.refuse, relay.resume)
+            relay.pass_all()
         else:
             own = stack.enter_context(own_postgres(max_connections="60"))
             yield Server(own.url, stack.enter_context(reconnecting(background, own.url)), own.stop, own.start)
@@ -130,7 +132,7 @@ def is_ready(proxy: Proxy) -> bool:
 def test_calls_under_way_outlive_an_outage(server: Server, tmp_path: Path, scale: Callable[..., int], tally: Callable[..., Tally]) -> None:
     outages = tally("database away longer than a lease", "outages", scale(full=10, short=1))
     with ExitStack() as stack:
-        first, second = stack.enter_context(replicas(server.url, tmp_path, 2, LEASE=str(LEASE)))
+        first, second = stack.enter_context(replicas(server.url, tmp_path, 2, **SETTINGS))
         admin = stack.enter_context(Admin(first.url))
         loaded, under_way = (stack.enter_context(scenes.scene(first, admin, server.db)) for _ in range(2))
         loaded.known_to(second)
@@ -179,11 +181,10 @@ def test_a_process_stopped_meanwhile_leaves_its_calls_to_the_next(
     server: Server, tmp_path: Path, scale: Callable[..., int], tally: Callable[..., Tally]
 ) -> None:
     stops = tally("SIGTERM while the database is away", "stops", scale(full=5, short=1))
-    settings = {"LEASE": str(LEASE), "SHUTDOWN_WAIT": str(SHUTDOWN_WAIT)}
     while not stops.is_complete:
         with ExitStack() as stack:
             place = tmp_path / str(stops.reached)
-            (proxy,) = stack.enter_context(replicas(server.url, place, 1, **settings))
+            (proxy,) = stack.enter_context(replicas(server.url, place, 1, **SETTINGS))
             scene = stack.enter_context(scenes.scene(proxy, stack.enter_context(Admin(proxy.url)), server.db))
             before, meanwhile, never = (stack.enter_context(streams(scene, [proxy.url] * number)) for number in (2, 1, 2))
             server.leave()
@@ -199,7 +200,7 @@ def test_a_process_stopped_meanwhile_leaves_its_calls_to_the_next(
             assert not any(one.is_whole for one in cut)
             assert all(str(one.request_id).encode() in spooled(place) for one in seen + cut)
             server.come_back()
-            stack.enter_context(replicas(server.url, place, 1, **settings))
+            stack.enter_context(replicas(server.url, place, 1, **SETTINGS))
             wait_spools_empty(place)
             assert_books(server.db, at_rest_within=10)
             assert_nobody_was_buried(server.db)

@@ -56,6 +56,7 @@ class Proxy:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "DATA_DIR": str(directory / f"data-{self.port}"),
+            "ADMIT_WAIT": "10",  # the disks of a busy machine may stall for seconds
             **settings,
         }
         with self._log.open("wb") as log:
