@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest
-from app.gateway.protocols.base import names_in
+from app.gateway.protocols.base import ESCAPED_NAME, names_in
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.completions import Completions
 from app.gateway.protocols.embeddings import Embeddings
@@ -134,3 +134,17 @@ def test_the_names_in_any_json_are_those_of_a_walk_through_it(
 
 def test_names_that_stand_there_twice_are_all_found() -> None:
     assert names_in(rb'{"a":{"b":1},"a":[{"c":1,"\u0063":"d"}]}') == {b"a", b"b", b"c", rb"\u0063"}
+
+
+@pytest.mark.timeout(20)
+def test_a_text_of_many_escapes_is_looked_at_once() -> None:
+    """Where each escape began a search to the end of its text, 2 MB of them took hours."""
+    text = "\\u4f60" * 350_000
+    body = f'{{"model": "m", "messages": [{{"role": "user", "content": "{text}"}}]}}'.encode()
+
+    assert ChatCompletions().read(body).model == "m"
+
+
+@pytest.mark.parametrize("name", ["m\\u006fdel", "\\u006d\\u006fdel", "mode\\u006c", "\\u006d\\/odel"])
+def test_an_escaped_name_is_seen_wherever_its_escapes_are(name: str) -> None:
+    assert ESCAPED_NAME.search(f'{{"{name}" : "m"}}'.encode())

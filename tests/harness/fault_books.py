@@ -102,13 +102,13 @@ class Sampler:
             try:
                 async with asyncio.timeout(10):
                     connection = await connect(self._url)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await asyncio.sleep(0.05)
                 continue
             self.connects += 1
             try:
                 await self._sample(connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 continue
             finally:
                 connection.terminate()
