@@ -8,7 +8,7 @@
         gate = upstream.hold()                                                          # no answers until gate.open()
 
 Scripted answers are used up in order, one a call; with none left the honest model (`tests.harness.honest`) answers.
-`requests` holds all that arrived, byte for byte, `ledger` the usage of every answer that left whole.
+`requests` holds all that arrived, byte for byte, `ledger` the usage of every answer whose last byte was sent.
 """
 
 import asyncio
@@ -173,7 +173,12 @@ class StandIn:
         answer = scripted or honest.reply(received.path, received.body)
         if self._hold is not None and answer.before is None:
             answer.before = self._hold
-        writing = asyncio.ensure_future(answer.write(writer))
+
+        def write_down() -> None:
+            if answer.usage is not None and answer.ending == "whole":
+                self.ledger.append(answer.usage)
+
+        writing = asyncio.ensure_future(answer.write(writer, write_down))
         leaving = asyncio.ensure_future(_hung_up(reader))
         try:
             await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -188,8 +193,6 @@ class StandIn:
             writing.cancel()
             leaving.cancel()
             await asyncio.gather(writing, leaving, return_exceptions=True)
-        if answer.usage is not None and answer.ending == "whole":
-            self.ledger.append(answer.usage)
         received.answered.set()
         return answer.reusable
 

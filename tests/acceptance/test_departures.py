@@ -163,7 +163,7 @@ def test_no_more_streams_are_read_on_than_may_be(new_scene: Callable[..., Scene]
     assert len(cancelled) == 1, "the other one is still read"
     assert_estimated(cancelled[0], output=2)
     wait_until(lambda: len(scene.rows()) == 2, what="the time of the other one is over")
-    assert [request.gone.is_set() for request in scene.upstream.requests] == [True, True]
+    assert [request.gone.wait(5) for request in scene.upstream.requests] == [True, True]
 
 
 def test_the_place_of_a_stream_that_has_ended_is_free_again(new_scene: Callable[..., Scene], impatient: Proxy) -> None:

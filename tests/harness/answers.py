@@ -62,8 +62,9 @@ class Answer:
     gap: float = 0.0
     usage: Usage | None = None
 
-    async def write(self, to: StreamWriter) -> None:
-        """Puts the answer on the wire. Afterwards the connection is fit for another only if `reusable`."""
+    async def write(self, to: StreamWriter, before_last: Callable[[], None]) -> None:
+        """Puts the answer on the wire; `before_last` is called before the last piece, which whoever reads may act on at
+        once. Afterwards the connection is fit for another answer only if `reusable`."""
         if self.before is not None:
             await self.before.passed()
         if self.framing != "raw":
@@ -72,6 +73,8 @@ class Answer:
             if index in self.pauses:
                 await to.drain()
                 await self.pauses[index].passed()
+            if index == len(self.pieces) - 1:
+                before_last()
             to.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self.framing == "chunked" and piece else piece)
             await to.drain()
             if self.gap:
