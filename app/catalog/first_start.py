@@ -15,7 +15,6 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.keys import create_key
-from app.catalog.price_catalogue import SOURCE, list_prices
 from app.catalog.prices import set_price
 from app.catalog.upstreams import create_upstream, update_upstream
 from app.catalog.users import create_user
@@ -127,6 +126,8 @@ async def add_providers(session: AsyncSession, *, vault: Vault, currency: str, e
 
 async def _seed_prices(session: AsyncSession, catalogue: str) -> None:
     """Never supersedes a price that is there."""
+    from app.catalog.price_catalogue import SOURCE, list_prices  # noqa: PLC0415 (a tenth of a second that few starts need)
+
     priced = set((await session.scalars(select(ModelPrice.model_name).distinct())).all())
     rows = [
         {"model_name": price.model_name, "rates": price.rates, "tiers": price.tiers, "source": SOURCE}

@@ -35,11 +35,15 @@ def restart(server: OwnPostgres, settings: dict[str, str]) -> None:
 
 
 @contextmanager
-def strangers(proxy: Proxy) -> Iterator[None]:
+def strangers(proxy: Proxy) -> Iterator[Load]:
     """They come with keys that the database has to be asked for, each over another connection if there were one."""
     with Load(proxy.url, key=[f"nobody's-{at}" for at in range(16)], model="any", in_flight=8, pause=0.02) as load:
-        yield
+        yield load
     assert {one.status for one in load.seen} <= {401, 503}
+
+
+def is_refused(load: Load, since: float) -> bool:
+    return any(one.status == 503 and one.started > since for one in load.seen)
 
 
 @pytest.mark.timeout(900)
@@ -60,12 +64,13 @@ def test_two_proxies_on_five_connections(
             with streams(under_way, [first.url, second.url] * 2) as running:
                 restart(server, FEW)
                 began, seen = time.monotonic(), [len(load.seen) for load in loads]
-                with strangers(first), strangers(second):
+                with strangers(first) as some, strangers(second) as others:
                     ended += [stream.finish() for stream in running]
                     time.sleep(max(0, began + scale(full=5, short=2) - time.monotonic()))
+                    crowd = (*loads, some, others)
+                    wait_until(lambda: any(is_refused(load, began) for load in crowd), what="somebody gets no connection")  # noqa: B023
                 short = [one for load, before in zip(loads, seen, strict=True) for one in load.seen[before:] if one.started > began]
                 restart(server, MANY)
-            assert any(one.status == 503 for one in short)
             assert [one for one in short if not (one.is_success or one.status == 503)] == []
             assert max(one.ended - one.started for one in short) < 3
             wait_until(lambda: all(one.is_success for load in loads for one in load.seen[-20:]), what="both serve again")

@@ -1,17 +1,15 @@
 """An account that can pay for exactly 37 calls gets exactly 37 of 200 that come at once through two processes: the rest
 is told 402 before anything goes upstream, and afterwards the books are right to the last digit.
-
-`OVERSPEND_RUNS` is how often (default 50).
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import aiohttp
 import pytest
 
+from tests.faults.conftest import Tally, scaled
 from tests.harness.admin import Admin
 from tests.harness.books import books
 from tests.harness.postgres import Database
@@ -19,7 +17,7 @@ from tests.harness.proxy import Proxy
 from tests.harness.scene import Scene
 from tests.harness.scene import scene as set_scene
 
-RUNS = int(os.environ.get("OVERSPEND_RUNS", "50"))
+RUNS = scaled(full=50, short=8)
 CALLS, AFFORDABLE = 200, 37
 MAX_TOKENS = 100
 RATES = {"input": "0", "output": "10"}
@@ -70,7 +68,10 @@ async def call_at_once(scene: Scene, pair: tuple[Proxy, Proxy]) -> list[int]:
 
 
 @pytest.mark.parametrize("run", range(RUNS))
-async def test_37_of_200_calls_at_once(run: int, pair: tuple[Proxy, Proxy], admin: Admin, db: Database) -> None:
+async def test_37_of_200_calls_at_once(
+    run: int, pair: tuple[Proxy, Proxy], admin: Admin, db: Database, tally: Callable[..., Tally]
+) -> None:
+    runs = tally("overspend", "runs of 200 calls on 2 processes", 1)
     with set_scene(pair[0], admin, db, credit=str(CEILING * AFFORDABLE), rates=RATES) as scene:
         scene.known_to(pair[1])
         statuses = await call_at_once(scene, pair)
@@ -88,3 +89,4 @@ async def test_37_of_200_calls_at_once(run: int, pair: tuple[Proxy, Proxy], admi
         assert account["spent"] == spent
         assert account["credit"] - account["billed"] == CEILING * AFFORDABLE - spent.quantize(Decimal("0.0001"))
         assert account["held"] == 0
+    runs.add()
