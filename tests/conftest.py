@@ -10,6 +10,7 @@ from tests.harness import scene as scenes_module
 from tests.harness.admin import Admin
 from tests.harness.background import Background
 from tests.harness.books import books
+from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database, Databases, server
 from tests.harness.proxy import Proxy, running
 from tests.harness.scene import Scene
@@ -41,7 +42,8 @@ def db(databases: Databases) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def proxies(db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Proxy]]:
-    """Starts proxies on the module's database; settings as keywords. All must end with 0 when told to."""
+    """Starts proxies on the module's database; settings as keywords. All must end with 0 when told to, and leave books
+    that prove right."""
     started: list[Proxy] = []
     place = tmp_path_factory.mktemp("proxy")
 
@@ -53,6 +55,7 @@ def proxies(db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     outputs = {proxy.url: proxy.output() for proxy in started}
     codes = {proxy.url: proxy.stop() for proxy in reversed(started) if proxy in running}
     assert all(code == 0 for code in codes.values()), f"exit codes {codes}\n" + "\n".join(outputs.values())
+    assert_audit(db)
 
 
 @pytest.fixture(scope="module")

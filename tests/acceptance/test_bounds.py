@@ -10,7 +10,7 @@ import pytest
 
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS
 from tests.acceptance.refusals import assert_envelope, assert_one_free_failed_row
-from tests.acceptance.test_upstream_misbehaves import WORDS
+from tests.faults.test_upstream_misbehaves import WORDS
 from tests.harness.admin import Admin
 from tests.harness.answers import Gate, Usage
 from tests.harness.books import charge, wait_until

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.test_upstream_misbehaves import WORDS, chunk
+from tests.faults.test_upstream_misbehaves import WORDS, chunk
 from tests.harness.admin import Admin
 from tests.harness.answers import Gate, Usage
 from tests.harness.books import charge, wait_until

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.test_upstream_misbehaves import WORDS
+from tests.faults.test_upstream_misbehaves import WORDS
 from tests.harness.admin import Admin
 from tests.harness.answers import Gate, Usage, sse
 from tests.harness.books import books, charge, wait_until

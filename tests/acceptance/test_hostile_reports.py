@@ -1,5 +1,5 @@
 """What an upstream reports that can't be true: the answer reaches the client as it came, is billed by what can be believed,
-and its row says so. `tests/gateway/test_hostile_usage.py` tries what nobody thought of."""
+and its row says so. `tests/faults/test_hostile_usage.py` tries what nobody thought of."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.test_upstream_misbehaves import WORDS
+from tests.faults.test_upstream_misbehaves import WORDS
 from tests.harness.admin import Admin
 from tests.harness.answers import sse
 from tests.harness.books import charge

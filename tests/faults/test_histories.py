@@ -34,6 +34,7 @@ from app.ledger.rows import rows_of
 from app.models import ApiCallLog
 from tests.faults.conftest import IS_FULL, Tally, scaled
 from tests.harness.background import Background
+from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.ledger.sums import check, check_at_rest
 
@@ -742,6 +743,7 @@ def place(db: Database, background: Background) -> Iterator[Place]:
     engine = Engine(db.url, pool_size=1)
     yield Place(db, background, engine)
     background.run(engine.close())
+    assert_audit(db)
 
 
 REACHED = (

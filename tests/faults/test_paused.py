@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Tally, scaled
-from tests.faults.test_killed import REST, admitted, assert_audit, assert_true, write_down_admissions
+from tests.faults.test_killed import REST, admitted, assert_true, write_down_admissions
 from tests.harness import honest
 from tests.harness.answers import Gate, Usage
 from tests.harness.books import charge, wait_until
@@ -98,11 +98,10 @@ class Callers:
 
 
 @pytest.fixture(scope="module")
-def proxy(db: Database, proxies: Callable[..., Proxy]) -> Iterator[Proxy]:
+def proxy(db: Database, proxies: Callable[..., Proxy]) -> Proxy:
     """The one that is paused. The other one does nothing but to find it dead."""
     write_down_admissions(db)
-    yield proxies(**SETTINGS)
-    assert_audit(db)
+    return proxies(**SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from tests.faults.conftest import Tally, scaled
 from tests.faults.test_histories import PATIENCE, SETTLE
 from tests.harness.background import Background
 from tests.harness.books import wait_until
+from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.ledger.calls import Call, Payer, account, holds, make_key, make_payer, rows
 from tests.ledger.replica import Replica, replicas
@@ -115,6 +116,7 @@ def started(db: Database) -> Iterator[list[Replica]]:
     with replicas(db.url, 4) as started:
         yield started
         assert [error for replica in started for error in replica.errors if "deadlock" in error] == []
+    assert_audit(db)
 
 
 @pytest.fixture(scope="module")

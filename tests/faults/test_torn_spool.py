@@ -17,6 +17,7 @@ from app.ledger.spool import Spool
 from tests.faults.conftest import IS_FULL, Tally, scaled
 from tests.harness.background import Background
 from tests.harness.books import wait_until
+from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.harness.proxy import bare_environment
 from tests.ledger.calls import Call, Payer, make_payer, rows
@@ -49,6 +50,7 @@ def payer(db: Database) -> Iterator[Payer]:
     payer = make_payer(db, credit="1000000")
     yield payer
     check_at_rest(db, [payer.user_id])
+    assert_audit(db)
 
 
 def died_with(db: Database, calls: Sequence[Call]) -> None:

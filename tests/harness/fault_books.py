@@ -11,6 +11,8 @@ from typing import Any, Self
 import asyncpg
 from sqlalchemy import make_url
 
+from app.database import Database as LedgerDatabase
+from app.ledger.audit import audit
 from tests.harness.answers import Usage
 from tests.harness.books import wait_until
 from tests.harness.load import Seen
@@ -31,7 +33,7 @@ _LOWEST = "SELECT min(credit + credit_limit - spent - held) FROM aigcspace.accou
 def assert_books(db: Database, *, at_rest_within: float | None = None) -> None:
     """Of all users: accounts, keys and roll-ups equal rows and holds, credit equals its entries, and no call has two rows,
     or a row and a hold. With `at_rest_within` (seconds), waits first until nothing is held, as it must be when all calls
-    have ended and whoever died has been found out."""
+    have ended and whoever died has been found out; then `billing-proxy audit` must find the same."""
     if at_rest_within is not None:
         nothing_held = "SELECT count(*) = 0 FROM aigcspace.call_hold"
         wait_until(lambda: db.value(nothing_held), what="no call holds money any longer", within=at_rest_within)
@@ -40,6 +42,21 @@ def assert_books(db: Database, *, at_rest_within: float | None = None) -> None:
         assert db.fetch(query) == []
     if at_rest_within is not None:
         assert db.value("SELECT coalesce(sum(held), 0) FROM aigcspace.account") == 0
+        assert_audit(db)
+
+
+def assert_audit(db: Database, *, lease: float = 30.0) -> None:
+    """`billing-proxy audit` finds no difference."""
+
+    async def differing() -> list[object]:
+        database = LedgerDatabase(db.url)
+        try:
+            report = await audit(database, lease=lease)
+        finally:
+            await database.close()
+        return [check for check in report.checks if check.differing]
+
+    assert db.run(differing()) == []
 
 
 def compare(clients: Sequence[Seen], rows: Sequence[Mapping[str, Any]], upstream_ledger: Sequence[Usage]) -> None:

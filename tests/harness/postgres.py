@@ -8,16 +8,18 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import URL, make_url
 
 from tests.harness.background import Background
 from tests.harness.proxy import COMMAND, bare_environment
+
+T = TypeVar("T")
 
 
 class Database:
@@ -41,6 +43,10 @@ class Database:
 
     def execute(self, sql: str, *values: Any) -> None:
         self._background.run(self._connection.execute(sql, *values))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """For whoever may be in a loop already."""
+        return self._background.run(work)
 
     def close(self) -> None:
         self._background.run(self._connection.close())

@@ -1,12 +1,13 @@
 """An upstream that breaks, in any of the ways the stand-in knows, costs the caller no more than what was delivered, and
 leaves one row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import httpx
 import pytest
 
+from tests.faults.conftest import Tally
 from tests.harness.answers import sse
 from tests.harness.books import charge
 from tests.harness.proxy import Proxy
@@ -24,6 +25,13 @@ def assert_counted(row: dict[str, Any], *, output: int, end_reason: str = "upstr
     assert (row["status"], row["end_reason"], row["http_status"]) == ("failed", end_reason, 200)
     assert (row["usage_source"], row["output_tokens"]) == ("estimated", output)
     assert row["charge"] == charge(RATES, row) > 0
+
+
+@pytest.fixture(autouse=True)
+def one_way_to_break(tally: Callable[..., Tally]) -> Iterator[None]:
+    ways = tally("upstream breaks", "ways", 1)
+    yield
+    ways.add()
 
 
 WORDS = [chunk(f" {word}") for word in ("red", "green", "blue", "white")]
