@@ -96,13 +96,27 @@ def is_away(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    return error.connection_invalidated or state.startswith(_AWAY_STATES)
+    return error.connection_invalidated or sqlstate(error).startswith(_AWAY_STATES)
 
 
 def is_locked(error: BaseException) -> bool:
     """Whether a lock that others have could not be had in time."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCKED
+    return isinstance(error, DBAPIError) and sqlstate(error) == _LOCKED
+
+
+def sqlstate(error: BaseException) -> str:
+    """Five characters, or none where the error is not the server's. SQLAlchemy's errors and asyncpg's own have it alike."""
+    return str(getattr(_cause(error), "sqlstate", None) or "")
+
+
+def said(error: BaseException) -> str:
+    """What the database said, in one line."""
+    cause = _cause(error)
+    return str(cause).rpartition("asyncpg.exceptions.")[2].partition("\n")[0] or type(cause).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig else error
 
 
 @asynccontextmanager

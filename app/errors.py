@@ -3,17 +3,19 @@
     ProxyError                      a call or a request can't be served; carries its HTTP status
     ├── UnexpectedFault      500    a fault of this service; what it was, is in the log and not in the answer
     ├── InvalidRequest       400    the client must change what it sends
-    ├── Unauthenticated      401    no key, or one that is not accepted
-    ├── InsufficientCredit   402    the account can't cover what the call may cost
-    ├── Forbidden            403    the key may not do this
+    ├── Unauthenticated      401    no key or token, or one that is not accepted
+    ├── InsufficientCredit   402    the account, or what the key may spend, can't cover what the call may cost
+    ├── Forbidden            403    the key may not do this, or its user is disabled
     ├── NotFound             404    no such model, route, user, ...
+    ├── MethodNotAllowed     405    the path answers other methods
     ├── Conflict             409    the request contradicts what is stored
-    ├── BodyTooLarge         413    over `MAX_BODY_BYTES`
+    ├── BodyTooLarge         413    over `MAX_BODY_BYTES`, or over the fixed limit of all routes but the calls of models
     ├── UnacceptableValue    422    well-formed, but a value makes no sense
-    ├── LimitExceeded        429    a rate, spend or concurrency limit; carries `retry_after`
-    ├── UpstreamFailed       502    an upstream could not be reached, or refused our own credentials
-    ├── Unavailable          503    the database is away, or the process is stopping
-    └── UpstreamTimeout      504    an upstream did not answer in time
+    ├── UpstreamFailed       502    an upstream could not be reached, gave no usable answer, or refused our own credentials
+    ├── UpstreamTimeout      504    an upstream did not answer in time
+    └── TryLater                    the same request may succeed later; carries `Retry-After`
+        ├── LimitExceeded    429    a rate or concurrency limit of the key
+        └── Unavailable      503    the database or the spool is away, or the process is stopping
     StartupError                    the process can't start; its message is the one line that the operator sees
 
 The HTTP edge turns a `ProxyError` into the envelope of the protocol that was called (`gateway.protocols`) or into
@@ -65,6 +67,11 @@ class NotFound(ProxyError):
     default_code = "not_found"
 
 
+class MethodNotAllowed(ProxyError):
+    status = 405
+    default_code = "method_not_allowed"
+
+
 class Conflict(ProxyError):
     status = 409
     default_code = "conflict"
@@ -80,32 +87,31 @@ class UnacceptableValue(ProxyError):
     default_code = "invalid_value"
 
 
-class LimitExceeded(ProxyError):
-    """`retry_after` is in whole seconds, at least 1."""
-
-    status = 429
-    default_code = "rate_limit_exceeded"
-
-    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
-        super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after))})
-
-
 class UpstreamFailed(ProxyError):
     status = 502
     default_code = "upstream_failed"
 
 
-class Unavailable(ProxyError):
-    status = 503
-    default_code = "unavailable"
+class UpstreamTimeout(ProxyError):
+    status = 504
+    default_code = "upstream_timeout"
+
+
+class TryLater(ProxyError):
+    """`retry_after` is in whole seconds, at least 1."""
 
     def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
         super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after))})
 
 
-class UpstreamTimeout(ProxyError):
-    status = 504
-    default_code = "upstream_timeout"
+class LimitExceeded(TryLater):
+    status = 429
+    default_code = "rate_limit_exceeded"
+
+
+class Unavailable(TryLater):
+    status = 503
+    default_code = "unavailable"
 
 
 class StartupError(Exception):

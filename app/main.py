@@ -74,8 +74,8 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         tokenizer = Tokenizer(settings.data_dir / "tokenizer")
         tasks = await stack.enter_async_context(OwnedTasks())
         callers = Callers(database, tasks, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
-        for work in ledger.work():
-            tasks.spawn(work, name="ledger")
+        for name, work in ledger.work().items():
+            tasks.spawn(work, name=name, essential=True)
         tasks.spawn(catalog.watch(), name="catalog watch")
         gateway = Gateway(
             settings=settings,

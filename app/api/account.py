@@ -1,7 +1,8 @@
 """`/v1/key`: what the holder of a key may know of it and of the account behind it."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
+from uuid_utils.compat import uuid7
 
 from app.api.dependencies import CallerOf, ServicesOf
 from app.api.fields import Answer, Moment, Money
@@ -43,7 +44,8 @@ class OwnKey(Answer):
 
 
 @router.get("/key", summary="Show one's own key, limits and balance")
-async def show(services: ServicesOf, caller: CallerOf) -> OwnKey:
+async def show(services: ServicesOf, caller: CallerOf, response: Response) -> OwnKey:
+    response.headers["X-Request-ID"] = str(uuid7())
     async with services.database.reading() as session:
         key = await get_key(session, key_id=caller.key_id)
         user = await get_user(session, user_id=caller.user_id, default_credit=services.settings.default_credit)

@@ -22,6 +22,7 @@ from app.errors import NotFound, ProxyError
 from app.gateway.authenticate import authenticate, check_caller
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol, openai
+from app.gateway.protocols.paths import Paths
 
 _STARTED = int(time.time())
 
@@ -38,11 +39,16 @@ class CallEndpoint:
 
 def data_plane_first(app: FastAPI) -> ASGIApp:
     """The whole application: calls of models go straight to the gateway, all else to `app`."""
-    gateway_paths = {protocol.path: protocol for protocol in PROTOCOLS}
+    paths = Paths(PROTOCOLS)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and (protocol := gateway_paths.get(scope["path"])):
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await app(scope, receive, send)
+        elif protocol := paths.exact(scope["path"]):
             await handle_call(app.state.services.gateway, protocol, scope, receive, send)
+        elif found := paths.find(scope["path"], scope["query_string"]):
+            protocol, asked = found
+            await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked)
         else:
             await app(scope, receive, send)
 

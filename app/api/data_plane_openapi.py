@@ -1,14 +1,37 @@
-"""What OpenAPI says of the data plane, whose routes FastAPI can't see into."""
+"""What OpenAPI says of the data plane, whose routes FastAPI can't see into.
 
+A protocol is described by what it says of itself: its path, its name, its error envelope. One that has no example here
+gets a general one.
+"""
+
+import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api.dependencies import PLATFORM_KEY
+from app.errors import (
+    BodyTooLarge,
+    Forbidden,
+    InsufficientCredit,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    ProxyError,
+    Unauthenticated,
+    Unavailable,
+    UnexpectedFault,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
 from app.gateway.protocols import Protocol
+from app.gateway.protocols.openai import error_body
 
 _TAG = "Models"
-_SECURITY: list[dict[str, list[str]]] = [{"PlatformKey": []}]
+_SECURITY: list[dict[str, list[str]]] = [{PLATFORM_KEY: []}]
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -19,28 +42,39 @@ _ERROR = {
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
-                "param": {"type": "string", "nullable": True},
+                "param": {"type": ["string", "null"]},
                 "code": {"type": "string"},
             },
         }
     },
 }
-_REFUSALS = {
-    "400": ("The request does not fit", "invalid_json", "The request body is not valid JSON: JSON is malformed (byte 0)."),
-    "401": ("No key, or one that is not accepted", "invalid_api_key", "Incorrect API key provided."),
-    "402": (
+"""OpenAI's envelope, as JSON Schema 2020-12, which is what OpenAPI 3.1 takes."""
+_REFUSALS: tuple[tuple[str, ProxyError], ...] = (
+    ("The request does not fit", InvalidRequest("The request body is not valid JSON: JSON is malformed (byte 0).", code="invalid_json")),
+    ("No key, or one that is not accepted", Unauthenticated("Incorrect API key provided. Ask your operator for a new one.")),
+    (
         "The account can't cover what the call may cost",
-        "insufficient_credit",
-        "This call may cost up to 0.5 USD, and 0.2 USD is available.",
+        InsufficientCredit("This call may cost up to 0.5 USD, and 0.2 USD is available. Ask your operator for credit."),
     ),
-    "403": ("The key may not do this", "model_not_allowed", "This API key may not use the model 'gpt-5'."),
-    "404": ("No such model, or one without a price", "model_not_found", "The model 'gpt-9' does not exist here."),
-    "413": ("The body is too large", "body_too_large", "The request body is larger than 33554432 bytes, the most that is taken here."),
-    "429": ("A limit of the key; `Retry-After` says when", "rate_limit_exceeded", "This API key has used up its requests for this minute."),
-    "502": ("The upstream failed", "upstream_failed", "The upstream can't be reached at the moment."),
-    "503": ("Billing is not available, so no call is made", "database_unavailable", "Billing is not available at the moment."),
-    "504": ("The upstream was too slow", "upstream_timeout", "The upstream did not answer in time."),
-}
+    ("The key may not do this", Forbidden("This API key may not use the model 'gpt-5'.", code="model_not_allowed")),
+    ("No such model, or one without a price", NotFound("The model 'gpt-9' does not exist here.", code="model_not_found")),
+    ("The body is too large", BodyTooLarge("The request body is larger than 33554432 bytes, the most that is taken here. Send less.")),
+    (
+        "A limit of the key; `Retry-After` says when",
+        LimitExceeded("This API key has used up its requests for this minute. Try again in 12 s.", retry_after=12),
+    ),
+    ("A fault of this service", UnexpectedFault()),
+    ("The upstream failed", UpstreamFailed("The upstream can't be reached at the moment. Try again shortly.", code="upstream_unreachable")),
+    (
+        "Billing is not available, so no call is made",
+        Unavailable(
+            "Billing is not available at the moment, so the call was not made. Try again shortly.",
+            code="database_unavailable",
+        ),
+    ),
+    ("The upstream was too slow", UpstreamTimeout("The upstream did not answer in time. Try again, or ask for a shorter answer.")),
+)
+_OF_LISTING = (401, 403, 404, 500, 503)
 _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat.completions": ("Chat, unary or streamed", {"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}),
     "completions": ("Text completion, unary or streamed", {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello", "max_tokens": 32}),
@@ -65,7 +99,10 @@ def describe(app: FastAPI, protocols: tuple[Protocol, ...]) -> None:
 
 
 def _call(protocol: Protocol) -> dict[str, Any]:
-    summary, example = _EXAMPLES[protocol.api]
+    in_path = re.findall(r"{(\w+)}", protocol.path)
+    general = (f"Calls by the protocol `{protocol.api}`", {} if "model" in in_path else {"model": "demo-echo"})
+    summary, example = _EXAMPLES.get(protocol.api, general)
+    body = {"type": "object", "required": [name for name in ("model",) if name not in in_path]}
     return {
         "tags": [_TAG],
         "summary": summary,
@@ -73,42 +110,40 @@ def _call(protocol: Protocol) -> dict[str, Any]:
         "security": _SECURITY,
         "description": "The body goes to the upstream as it is; every field that the upstream knows is allowed. "
         "The answer is the upstream's own, with `X-Request-ID`, by which `GET /logs/{request_id}` explains its bill.",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"type": "object", "required": ["model"]}, "example": example}},
-        },
+        "parameters": [_in_path(name) for name in in_path],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": example}}},
         "responses": {"200": {"description": "The upstream's answer", "content": {"application/json": {}, "text/event-stream": {}}}}
-        | _refusals(),
+        | _refusals(protocol.error_body),
     }
 
 
 def _models() -> dict[str, Any]:
-    show = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "example": "demo-echo"}
     listing = {"object": "list", "data": [_MODEL]}
     return {
         "/v1/models": {"get": _get("The models that this key may use", "list_models", listing)},
-        "/v1/models/{model}": {"get": {**_get("One model", "show_model", _MODEL), "parameters": [show]}},
+        "/v1/models/{model}": {"get": {**_get("One model", "show_model", _MODEL), "parameters": [_in_path("model")]}},
     }
+
+
+def _in_path(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": "demo-echo"}
 
 
 def _get(summary: str, operation: str, example: dict[str, Any]) -> dict[str, Any]:
     answers = {
         "200": {"description": "OpenAI's shape", "content": {"application/json": {"schema": {"type": "object"}, "example": example}}}
     }
-    refusals = {status: refusal for status, refusal in _refusals().items() if status in ("401", "403", "404", "503")}
+    refusals = {status: refusal for status, refusal in _refusals(error_body).items() if int(status) in _OF_LISTING}
     return {"tags": [_TAG], "summary": summary, "operationId": operation, "security": _SECURITY, "responses": answers | refusals}
 
 
-def _refusals() -> dict[str, Any]:
+def _refusals(envelope: Callable[[ProxyError], bytes]) -> dict[str, Any]:
+    """What a refusal looks like in the protocol's own envelope, whose schema is known here where it is OpenAI's."""
+    schema = _ERROR if envelope is error_body else {"type": "object"}
     return {
-        status: {
+        str(error.status): {
             "description": description,
-            "content": {
-                "application/json": {
-                    "schema": _ERROR,
-                    "example": {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}},
-                }
-            },
+            "content": {"application/json": {"schema": schema, "example": json.loads(envelope(error))}},
         }
-        for status, (description, code, message) in _REFUSALS.items()
+        for description, error in _REFUSALS
     }

@@ -24,8 +24,10 @@ from app.ledger.spool import Spool
 from app.reports.calls import EVERYTHING, Visibility
 from app.settings import Settings
 
+PLATFORM_KEY = "platformKey"
+"""What OpenAPI calls the scheme."""
 _admin_scheme = HTTPBearer(scheme_name="adminToken", description="The operator's `ADMIN_TOKEN`.", auto_error=False)
-_key_scheme = HTTPBearer(scheme_name="platformKey", description="A platform key, as made by `POST /admin/keys`.", auto_error=False)
+_key_scheme = HTTPBearer(scheme_name=PLATFORM_KEY, description="A platform key, as made by `POST /admin/keys`.", auto_error=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from uuid_utils.compat import uuid7
 
-from app.errors import BodyTooLarge, InvalidRequest, NotFound, ProxyError, UnacceptableValue
+from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ProxyError, UnacceptableValue, UnexpectedFault
 from app.gateway.protocols.openai import error_body
 
 PROBLEM = "application/problem+json"
@@ -36,11 +36,6 @@ class Problem(BaseModel):
     detail: str = Field(description="For people: what is wrong and what to do.", examples=["There is a user 'alice' already."])
     code: str = Field(description="For programs.", examples=["user_exists"])
     errors: list[FieldError] | None = Field(default=None, description="The fields at fault, where the request is malformed.")
-
-
-class MethodNotAllowed(ProxyError):
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-    default_code = "method_not_allowed"
 
 
 def install(app: FastAPI) -> None:
@@ -89,7 +84,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def _on_defect(request: Request, _: Exception) -> Response:
-    return answer(request, ProxyError("Something went wrong here. The operator finds the cause in the log."))
+    return answer(request, UnexpectedFault())
 
 
 def answer(request: Request, error: ProxyError, faults: list[FieldError] | None = None, *, status: int | None = None) -> Response:

@@ -6,17 +6,18 @@ away for good, but for the user and the rows: books stay.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import Select, delete, exists, select
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalog.addresses import join_url
 from app.catalog.keys import create_key
 from app.catalog.prices import set_price
-from app.catalog.upstreams import create_upstream, update_upstream
+from app.catalog.upstreams import LARGEST_PRIORITY, create_upstream, update_upstream
 from app.catalog.users import create_user
 from app.catalog.vault import Vault
 from app.ledger.accounts import set_disabled
@@ -27,11 +28,14 @@ from app.runtime.demo_model import MODEL, PATH
 DEMO = "demo"
 DEMO_CREDIT = Decimal(10)
 DEMO_RATES = {"input": "100", "output": "200"}
+EVERY_MODEL = "*"
+TURN = 0x61696764
+"""The advisory lock of a process that adds providers. `alembic/env.py` has another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`catalogue`: its name in the price catalogue. `models`: served where it isn't the only provider."""
+    """`catalogue`: its name in the price catalogue. `models`: what it serves where another upstream serves every model."""
 
     name: str
     variable: str
@@ -40,8 +44,24 @@ class Provider:
     models: tuple[str, ...]
 
 
+_OPENAI_MODELS = ("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "babbage-*")
+_OPENROUTER_MODELS = (
+    "openrouter/*",
+    "openai/*",
+    "anthropic/*",
+    "google/*",
+    "meta-llama/*",
+    "mistralai/*",
+    "deepseek/*",
+    "qwen/*",
+    "x-ai/*",
+    "moonshotai/*",
+    "z-ai/*",
+    "minimax/*",
+    "nvidia/*",
+)
 PROVIDERS = (
-    Provider("openai", "OPENAI_API_KEY", "https://api.openai.com/v1", "openai", ("*",)),
+    Provider("openai", "OPENAI_API_KEY", "https://api.openai.com/v1", "openai", _OPENAI_MODELS),
     Provider("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com", "deepseek", ("deepseek-*",)),
     Provider(
         "mistral",
@@ -53,7 +73,7 @@ PROVIDERS = (
     Provider("xai", "XAI_API_KEY", "https://api.x.ai/v1", "x-ai", ("grok-*",)),
     Provider("moonshot", "MOONSHOT_API_KEY", "https://api.moonshot.ai/v1", "moonshotai", ("kimi-*", "moonshot-*")),
     Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1", "groq", ("llama-*", "groq/*")),
-    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "openrouter", ("*",)),
+    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "openrouter", _OPENROUTER_MODELS),
 )
 
 
@@ -101,27 +121,56 @@ def _demo() -> Select[int]:
 
 
 async def add_providers(session: AsyncSession, *, vault: Vault, currency: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Adds an upstream for each provider whose key is in the environment and that has none by its name, with list prices
-    where the currency is theirs. The first serves every model, the others their own names. Returns the names added."""
+    """Adds an upstream for each provider whose key is in the environment, unless there is one by its name or at its
+    address, disabled ones too; with list prices where the currency is theirs. Returns the names added.
+
+    One serves every model where no other upstream does, the others their own names; each comes after all routes that there
+    are. Replicas that start together on one database take turns, until their transactions end."""
     present = [provider for provider in PROVIDERS if environment.get(provider.variable)]
-    known = set((await session.scalars(select(Upstream.name))).all())
-    added = []
-    for place, provider in enumerate(present):
-        if provider.name in known:
-            continue
+    if not present:
+        return []
+    await session.execute(select(func.pg_advisory_xact_lock(TURN)))
+    missing = await _without_upstream(session, present)
+    priority = await _next_priority(session)
+    serves_every = await _serves_every_model(session)
+    for provider in missing:
         await create_upstream(
             session,
             vault=vault,
             name=provider.name,
             base_url=provider.base_url,
             api_key=environment[provider.variable],
-            models=["*"] if place == 0 else list(provider.models),
-            priority=place,
+            models=list(provider.models) if serves_every else [EVERY_MODEL],
+            priority=min(priority, LARGEST_PRIORITY),
         )
         if currency == "USD":
             await _seed_prices(session, provider.catalogue)
-        added.append(provider.name)
-    return added
+        priority, serves_every = priority + 1, True
+    return [provider.name for provider in missing]
+
+
+async def _without_upstream(session: AsyncSession, providers: Sequence[Provider]) -> list[Provider]:
+    """An operator may have renamed a provider's upstream, or written its address in another form."""
+    upstreams = (await session.execute(select(Upstream.name, Upstream.base_url))).all()
+    names = {upstream.name for upstream in upstreams}
+    targets = {_target(upstream.base_url) for upstream in upstreams}
+    return [provider for provider in providers if provider.name not in names and _target(provider.base_url) not in targets]
+
+
+def _target(base_url: str) -> str:
+    """Where calls go, which is the same for all forms of one address."""
+    return join_url(base_url, "/v1/models").lower()
+
+
+async def _next_priority(session: AsyncSession) -> int:
+    last = (await session.execute(select(func.max(ModelRoute.priority)))).scalar_one()
+    return 0 if last is None else last + 1
+
+
+async def _serves_every_model(session: AsyncSession) -> bool:
+    routes = select(ModelRoute.id).join(Upstream, Upstream.id == ModelRoute.upstream_id)
+    query = select(exists(routes.where(ModelRoute.pattern == EVERY_MODEL, Upstream.disabled_at.is_(None))))
+    return (await session.execute(query)).scalar_one()
 
 
 async def _seed_prices(session: AsyncSession, catalogue: str) -> None:

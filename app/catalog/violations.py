@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
+from app.database import sqlstate
 from app.errors import Conflict, ProxyError, UnacceptableValue
 
 _NOT_NULL = "23502"
@@ -29,7 +30,7 @@ def explained(*, table: str, taken: str) -> Iterator[None]:
 
 
 def _explain(error: DBAPIError, *, table: str, taken: str) -> ProxyError | None:
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate(error)
     cause = error.orig.__cause__ if error.orig is not None else None
     column = getattr(cause, "column_name", None)
     constraint = getattr(cause, "constraint_name", None)

@@ -7,7 +7,6 @@ standard error.
 import asyncio
 import dataclasses
 import json
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from decimal import Decimal
 
@@ -19,13 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
-from app.cli.serve import database_url
-from app.database import Database
+from app.cli.database import database_beside_proxy
+from app.database import Database, said, sqlstate
 from app.errors import StartupError
 from app.ledger.audit import audit
 from app.ledger.audit_report import Check, Report
-from app.runtime.migrations import reason
-from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings
 
 CLEAN, DIFFERENT, NOT_AUDITED = 0, 1, 2
@@ -39,30 +36,19 @@ def audit_books(*, as_json: bool) -> int:
     """Returns the exit code."""
     try:
         settings = Settings.load()
-        with _database(settings) as url:
+        with database_beside_proxy(settings) as url:
             report = asyncio.run(_audit(url, lease=settings.lease))
     except StartupError as refused:
         return _tell(str(refused))
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        state = getattr(getattr(error, "orig", None), "sqlstate", None)
-        hint = "; run `billing-proxy migrate`" if state in _NOT_MIGRATED else ""
-        return _tell(f"the books can't be audited: {reason(error)}{hint}")
+        hint = "; run `billing-proxy migrate`" if sqlstate(error) in _NOT_MIGRATED else ""
+        return _tell(f"the books can't be audited: {said(error)}{hint}")
     if as_json:
         everything = {"differing": report.differing} | dataclasses.asdict(report)
         print(json.dumps(everything, default=_as_text, indent=2))  # noqa: T201 (without rich: lines stay whole)
     else:
         _show(report, Console(highlight=False))
     return DIFFERENT if report.differing else CLEAN
-
-
-def _database(settings: Settings) -> AbstractContextManager[str]:
-    """The server that runs already, else one for the time of the audit. A database is never made to be audited."""
-    if settings.database_url is None:
-        if running := EmbeddedPostgres.url_of_running(settings.data_dir):
-            return nullcontext(running)
-        if not (settings.data_dir / "postgres").exists():
-            raise StartupError(f"there is no database in DATA_DIR ({settings.data_dir}), so there are no books to audit")
-    return database_url(settings)
 
 
 async def _audit(url: str, *, lease: float) -> Report:

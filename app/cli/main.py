@@ -31,12 +31,12 @@ def serve_command(host: Host = None, port: Port = None) -> None:
 
 @cli.command()
 def migrate() -> None:
-    """Bring the database to the version of this program."""
+    """Bring the database to the version of this program, also while a proxy runs on it."""
     settings = Settings.load()
-    from app.cli.serve import database_url
+    from app.cli.database import database_beside_proxy
     from app.runtime.migrations import upgrade
 
-    with database_url(settings) as url:
+    with database_beside_proxy(settings, may_make=True) as url:
         upgrade(url)
     console.print("The database is up to date.")
 

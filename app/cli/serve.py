@@ -5,25 +5,22 @@ watches over `WORKERS` processes that do. What they need to know they get throug
 """
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 
 from rich.console import Console
 
-from app import logs
 from app.catalog.first_start import add_providers, is_empty, make_demo, move_demo
 from app.catalog.vault import Vault
+from app.cli.database import own_database
 from app.cli.server import DEMO_SECRET, own_url, run
-from app.database import LEDGER_POOL, Database
+from app.database import Database
 from app.errors import StartupError
 from app.runtime.demo_model import PATH
 from app.runtime.migrations import upgrade
-from app.runtime.postgres import EmbeddedPostgres
 from app.runtime.secrets_file import add_secrets, generate, read_secrets
 from app.settings import Settings
 
@@ -36,7 +33,7 @@ def serve(settings: Settings) -> None:
     for number in ENDING:
         signal.signal(number, _exit)
     listener = _listen(settings)
-    with listener, database_url(settings) as url:
+    with listener, own_database(settings) as url:
         _share(_with_secrets(settings), url)
         upgrade(url)
         ready = Settings.load(host=settings.host, port=settings.port)
@@ -51,27 +48,6 @@ def _exit(_signal: int, _frame: object) -> None:
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
-
-
-@contextlib.contextmanager
-def database_url(settings: Settings) -> Iterator[str]:
-    """DATABASE_URL, or the embedded server's for as long as the block lasts."""
-    if settings.database_url is not None:
-        yield settings.database_url
-        return
-    needed = settings.workers * (settings.database_pool + LEDGER_POOL)
-    if needed > EmbeddedPostgres.CONNECTIONS:
-        raise StartupError(
-            f"WORKERS x (DATABASE_POOL + {LEDGER_POOL} of the ledger) is {needed} connections, and the embedded PostgreSQL has "
-            f"{EmbeddedPostgres.CONNECTIONS}: lower WORKERS ({settings.workers}) or DATABASE_POOL ({settings.database_pool}), "
-            "or set DATABASE_URL"
-        )
-    logs.configure(settings.log_level)  # a server that ends is told by this process, which may not be one that serves
-    server = EmbeddedPostgres.start(settings.data_dir)
-    try:
-        yield server.url
-    finally:
-        server.stop()
 
 
 def _listen(settings: Settings) -> socket.socket:

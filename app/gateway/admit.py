@@ -42,6 +42,7 @@ class AdmittedCall:
     record: CallRecord
     route: Route
     price: Price
+    limits: ModelLimits
     open_ended: bool
     asks_usage: bool
     bound: Bound = NO_BOUND
@@ -69,10 +70,11 @@ class Admitter:
         route = self._route(caller, request)
         record.routed(route)
         price = record.price = self._price(request, record)
-        bound, is_guess = self._bound(request)
+        limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
+        bound, is_guess = self._bound(request, limits)
         asks_usage = request.is_stream and not request.wants_usage and route.target.stream_usage == "inject"
         open_ended = request.open_ended or is_guess
-        call = AdmittedCall(protocol, request, caller, record, route, price, open_ended, asks_usage)
+        call = AdmittedCall(protocol, request, caller, record, route, price, limits, open_ended, asks_usage)
         call.set_bound(bound)
         decision = await self._hold(call)
         if decision.outcome == "credit":
@@ -107,9 +109,8 @@ class Admitter:
         record.flag("unpriced")
         return FREE
 
-    def _bound(self, request: CallRequest) -> tuple[Bound, bool]:
+    def _bound(self, request: CallRequest, limits: ModelLimits) -> tuple[Bound, bool]:
         """What the call can use at most, and whether its output is bounded by a guess only."""
-        limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
         input_bound = min(request.input_bound, limits.context_tokens or request.input_bound)
         if request.open_ended:
             input_bound = limits.context_tokens or request.input_bound

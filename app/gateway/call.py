@@ -11,6 +11,7 @@ client leaves (departure.py), the upstream breaks, or this very code raises.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -25,7 +26,7 @@ from app.gateway.conclude import Conclusion
 from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
-from app.gateway.protocols import Protocol, model_named_in
+from app.gateway.protocols import NOTHING_MORE, Asked, Protocol, model_named_in
 from app.gateway.relay import Relay
 from app.gateway.settle import Settling, record_refusal
 from app.gateway.transport import Transport
@@ -56,11 +57,13 @@ class Gateway:
         self.drains = Drains(wait=self.settings.drain_wait, most=self.settings.drain_most)
 
 
-async def handle_call(gateway: Gateway, protocol: Protocol, scope: Scope, receive: Receive, send: Send) -> None:
+async def handle_call(
+    gateway: Gateway, protocol: Protocol, scope: Scope, receive: Receive, send: Send, *, asked: Asked = NOTHING_MORE
+) -> None:
     record = CallRecord(api=protocol.api)
     client = Client(scope, receive, send, request_id=record.request_id)
     try:
-        call = await _admit(gateway, protocol, record, client)
+        call = await _admit(gateway, protocol, asked, record, client)
     except ClientGone:
         return
     except ProxyError as refusal:
@@ -73,7 +76,7 @@ async def handle_call(gateway: Gateway, protocol: Protocol, scope: Scope, receiv
         await _carry_through(gateway, call, client)
 
 
-async def _admit(gateway: Gateway, protocol: Protocol, record: CallRecord, client: Client) -> AdmittedCall:
+async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: CallRecord, client: Client) -> AdmittedCall:
     if not gateway.accepting:
         raise Unavailable("This server is about to stop. Try again: another one will answer.", code="stopping")
     caller = await authenticate(gateway.callers, client.scope)
@@ -81,9 +84,9 @@ async def _admit(gateway: Gateway, protocol: Protocol, record: CallRecord, clien
     check_caller(caller, client.address)
     body = await client.read_body(largest=gateway.settings.max_body_bytes)
     try:
-        request = protocol.read(body)
+        request = protocol.read(body, asked)
     except ProxyError:
-        record.names(model_named_in(body))
+        record.names(asked.model or model_named_in(body))
         raise
     record.asks_for(request)
     return await gateway.admitter.admit(protocol, request, caller, record)
@@ -93,18 +96,22 @@ async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -
     """Whatever happens in here, the call's hold comes to its end."""
     settling = Settling(gateway.settlement, longest_wait=gateway.settings.settle_wait)
     departure = Departure(client, gateway.drains, may_drain=call.route.target.client_gone == "drain")
+    interrupted = partial(call.record.failure, reason="interrupted", http_status=500, error=INTERRUPTED, attempts=call.attempts)
     client.bound_sends(gateway.settings.client_idle_timeout)
     try:
         await _carry(gateway, call, client, departure, settling)
     except Exception:
         log.exception("a call could not be carried to its end", request_id=str(call.record.request_id))
+        if not settling.is_submitted:
+            settling.submit(interrupted())
         if not client.started:
+            await settling.secured()
             await client.send_error(call.protocol, UnexpectedFault())
     finally:
         departure.end()
         client.end()
         if not settling.is_submitted:
-            settling.submit(call.record.failure(reason="interrupted", http_status=500, error=INTERRUPTED, attempts=call.attempts))
+            settling.submit(interrupted())
 
 
 async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure: Departure, settling: Settling) -> None:
@@ -115,16 +122,15 @@ async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure
         answer = await departure.forwarding(forward(gateway.transport, call, client.headers))
     except ClientGone:
         settling.submit(call.record.given_up(attempts=call.attempts))
-        await settling.committed()
+        await settling.secured()
         return
     except ProxyError as failed:
         settling.submit(call.record.failure(reason=failed.code, http_status=failed.status, error=str(failed), attempts=call.attempts))
-        await settling.committed()
+        await settling.secured()
         await client.send_error(call.protocol, failed)
         return
-    limits = gateway.admitter.catalog.snapshot.limits.get(call.request.model)
     conclusion = Conclusion(call, answer, departure, settling, gateway.tokenizer)
-    relay = Relay(call, answer, client, departure=departure, conclusion=conclusion, limits=limits)
+    relay = Relay(call, answer, client, departure=departure, conclusion=conclusion)
     try:
         if answer.is_stream:
             await relay.stream()

@@ -47,9 +47,13 @@ class Conclusion:
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
         usage, source = meter.usage, "provider"
-        if usage is None:
+        if usage is None or meter.reports.is_partial:
             await self.count(meter)
-            usage, source = await self._estimate(self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN)
+            output = self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN
+            if usage is None:
+                usage, source = await self._estimate(output)
+            else:
+                usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
         if self._departure.has_happened():
             end = _End("success", "client_gone", meter.error or (LEFT if self._departure.cancelled else broken or LEFT))
         elif broken or meter.error:
@@ -61,14 +65,14 @@ class Conclusion:
             if not meter.terminal:
                 self._call.record.flag("unterminated")
         self._submit(end, usage, source, meter.reports)
-        await self._settling.committed()
+        await self._settling.secured()
 
     async def of_body(self, meter: BodyMeter, reports: UsageReports, broken: str | None) -> None:
         """An error bills nothing, whatever it reports."""
         answer = meter.answer()
         if self._answer.status >= 400:
             self._submit(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), None, "none")
-            await self._settling.committed()
+            await self._settling.secured()
             return
         usage, source = await self._reported(answer, reports), "provider"
         if usage is None and not broken:
@@ -82,18 +86,19 @@ class Conclusion:
         else:
             end = _End("success", "completed")
         self._submit(end, usage, "none" if usage is None else source, reports)
-        await self._settling.committed()
+        await self._settling.secured()
 
     def interrupted(self, meter: StreamMeter) -> None:
         """The process stops: at once, without a tokenizer."""
         if self._settling.is_submitted:
             return
         usage, source = meter.usage, "provider"
-        if usage is None:
+        if usage is None or meter.reports.is_partial:
+            if usage is None:
+                prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
+                usage = Usage(input_tokens=prompt + self._call.request.media_tokens)
             delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
-            prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
-            usage = Usage(input_tokens=prompt + self._call.request.media_tokens, output_tokens=self._output_counted + delivered)
-            source = "estimated"
+            usage, source = usage.at_least(Usage(output_tokens=self._output_counted + delivered)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
 
     async def _reported(self, answer: bytes, reports: UsageReports) -> Usage | None:

@@ -6,6 +6,7 @@ was applied. Headers pass by the tables below, in either direction.
 
 import time
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from app.catalog.addresses import auth_headers, join_url
 from app.errors import UpstreamFailed
@@ -60,7 +61,7 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         headers |= auth_headers(target.auth, call.protocol.auth, target.secret)
     started = time.monotonic()
     try:
-        answer = await transport.post(join_url(target.base_url, call.protocol.path), headers=headers, body=body)
+        answer = await transport.post(_url(call), headers=headers, body=body)
     except BaseException as failed:  # also where the client has left meanwhile
         call.attempts.append(_attempt(call, started, error=type(failed).__name__))
         raise
@@ -73,6 +74,13 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
             "The upstream refused this service's own credentials. The operator has to mend that; your key is fine.", code="upstream_auth"
         )
     return answer
+
+
+def _url(call: AdmittedCall) -> str:
+    path = call.protocol.path
+    if "{model}" in path:
+        path = path.replace("{model}", quote(call.route.upstream_model or call.request.model))
+    return join_url(call.route.target.base_url, path) + (f"?{call.request.query}" if call.request.query else "")
 
 
 def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:

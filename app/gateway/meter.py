@@ -54,6 +54,9 @@ class StreamMeter:
         if self.terminal:
             self._held += chunk
             return b""
+        if self._held:  # what seemed to be the end was not
+            passing, self._held = self._held, b""
+            return passing + self.feed(chunk)
         data = self._tail + chunk if self._tail else chunk
         end = _last_boundary(data)
         if end == 0:
@@ -71,11 +74,13 @@ class StreamMeter:
 
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
+        if self._held:
+            self.terminal = True
         if self._large_end:
             self._tell_large(self._large_end + self._tail)
         elif self._tail and self.protocol.tells(self._tail):
             told = self._tell(self._tail)
-            self.terminal = told.is_terminal
+            self.terminal = told.is_terminal or told.is_closing
             if self.strips and told.is_usage_only:
                 self._tail = b""
             return
@@ -136,7 +141,7 @@ class StreamMeter:
         if told == _NOTHING:
             event = strict_events(event)
             told = self.protocol.read_event(event)
-        self.reports.take(told.usage, event)
+        self.reports.take(told.usage, event, is_partial=told.is_partial)
         self.error = told.error or self.error
         self._keep(event)
         return told
@@ -154,6 +159,10 @@ class StreamMeter:
                     passing.append(block[start:boundary])
                     self._held = block[boundary:] + self._tail
                     self._tail = b""
+                    return b"".join(passing)
+                if told.is_closing and end == len(block) and not self._tail:
+                    passing.append(block[start:boundary])
+                    self._held = block[boundary:]
                     return b"".join(passing)
                 if self.strips and told.is_usage_only:
                     event = b""

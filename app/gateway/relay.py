@@ -11,7 +11,6 @@ import asyncio
 
 import structlog
 
-from app.catalog.routing import ModelLimits
 from app.errors import UpstreamFailed
 from app.gateway.admit import AdmittedCall
 from app.gateway.client import Client
@@ -37,7 +36,6 @@ class Relay:
         *,
         departure: Departure,
         conclusion: Conclusion,
-        limits: ModelLimits | None,
     ) -> None:
         self._call = call
         self._protocol = call.protocol
@@ -46,7 +44,7 @@ class Relay:
         self._client = client
         self._departure = departure
         self._conclusion = conclusion
-        self._reports = UsageReports(most_believable(call.request, limits))
+        self._reports = UsageReports(most_believable(call.request, call.limits))
 
     async def stream(self) -> None:
         meter = StreamMeter(self._protocol, strips=self._call.asks_usage, reports=self._reports)
@@ -64,7 +62,7 @@ class Relay:
             error = UpstreamFailed(f"The answer is incomplete: {broken}. What came so far has been billed.", code="upstream_broken")
             await self._client.send(self._protocol.error_event(error), more=False)
             return
-        await self._client.send(meter.release())
+        await self._send(meter.release())
         await self._pass_rest()
 
     async def body(self) -> None:
@@ -93,7 +91,7 @@ class Relay:
                 passing = meter.feed(chunk)
                 if passing:
                     self._call.record.saw_first_token()
-                    await self._client.send(without_secret(passing, self._secret) if meter.error else passing)
+                    await self._send(passing)
                 if meter.texts_are_many:
                     await self._conclusion.count(meter)
                 if meter.terminal or self._departure.cancelled:
@@ -101,6 +99,9 @@ class Relay:
         except UpstreamBroken as cut:
             return str(cut)
         return None
+
+    async def _send(self, passing: bytes) -> None:
+        await self._client.send(without_secret(passing, self._secret))
 
     async def _start(self) -> None:
         if not self._client.started:
@@ -114,9 +115,9 @@ class Relay:
         try:
             async with asyncio.timeout(REST_WAIT):
                 async for chunk in self._answer.chunks():
-                    await self._client.send(chunk)
+                    await self._send(chunk)
         except (UpstreamBroken, TimeoutError):
-            log.info("the upstream went on after its terminal event", request_id=str(self._call.record.request_id))
+            log.info("what followed the terminal event did not end in time", request_id=str(self._call.record.request_id))
         await self._client.send(b"", more=False)
 
     async def _break_off(self, broken: str) -> None:

@@ -27,7 +27,7 @@ class Settling:
         self._outcome = outcome
         self._committed = self._settlement.submit(outcome)
 
-    async def committed(self) -> None:
+    async def secured(self) -> None:
         """Returns when the outcome can't be lost any more: its row is in the database or, where that takes longer than
         `SETTLE_WAIT`, its record is in the spool."""
         assert self._outcome is not None

@@ -17,9 +17,9 @@ BEYOND_REASON = 10
 _REPORT = re.compile(rb'"usage(?:Metadata)?"\s*:\s*\{\s*"')
 
 
-def most_believable(request: CallRequest, limits: ModelLimits | None) -> int:
+def most_believable(request: CallRequest, limits: ModelLimits) -> int:
     """Tokens of input or output. Batches of inputs and of choices each have a context of their own."""
-    if limits is None or limits.context_tokens is None:
+    if limits.context_tokens is None:
         return LARGEST_COUNT
     return max(limits.context_tokens * BEYOND_REASON * request.choices, request.input_bound)
 
@@ -31,15 +31,18 @@ def is_reported(text: bytes) -> bool:
 
 @dataclass(slots=True)
 class UsageReports:
-    """`usage`: what is believed so far. `unreadable`: the last report can't be; `shrank`: one told less than one before."""
+    """`usage`: what is believed so far; `is_partial`: the output is not in it yet. `unreadable`: the last report can't be
+    believed; `shrank`: one told less than one before."""
 
     most: int = LARGEST_COUNT
     usage: Usage | None = None
+    is_partial: bool = False
     unreadable: bool = False
     shrank: bool = False
 
-    def take(self, usage: Usage | None, source: bytes) -> None:
-        """`usage`: what could be read of the report in `source`, if there is one."""
+    def take(self, usage: Usage | None, source: bytes, *, is_partial: bool = False) -> None:
+        """`usage`: what could be read of the report in `source`, if there is one. What follows a partial report tells only of the
+        counts that have changed."""
         if usage is None:
             self.unreadable = self.unreadable or is_reported(source)
             return
@@ -49,9 +52,10 @@ class UsageReports:
         self.unreadable = False
         if self.usage is not None:
             largest = usage.at_least(self.usage)
-            self.shrank = self.shrank or largest != usage
+            self.shrank = self.shrank or (largest != usage and not self.is_partial)
             usage = largest
         self.usage = usage
+        self.is_partial = is_partial
 
     def flags(self) -> list[str]:
         return [flag for flag, holds in (("usage_unreadable", self.unreadable), ("usage_shrank", self.shrank)) if holds]

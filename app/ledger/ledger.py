@@ -9,6 +9,7 @@ recovery     calls that nobody will end
 """
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -36,18 +37,23 @@ class Ledger:
         self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone)
         self._replay = Replay(spool, self.settlement)
 
-    def work(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs for as long as the process does."""
-        return [part.run() for part in (self.holds, self.settlement, self.spool, self._recovery, self._replay)]
+    def work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs for as long as the process does, by name."""
+        return {
+            "holds": self.holds.run(),
+            "settlement": self.settlement.run(),
+            "spool": self.spool.run(),
+            "recovery": self._recovery.run(),
+            "replay": self._replay.run(),
+        }
 
     async def finish(self, longest: float) -> None:
         """Settles what is left, for `longest` seconds at most; the rest goes to the spool, and is replayed at the next start.
-        While `work` still runs."""
-        try:
+        To be called while `work` runs."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0 if self.settlement.is_away else longest):
                 await self.settlement.drained()
-        except TimeoutError:
-            unsettled = self.settlement.open
+        if unsettled := self.settlement.unsettled:
             lost = await self.settlement.spool_rest()
             log.warning("stopped with calls unsettled; they are in the spool", calls=unsettled, lost=lost)
             return

@@ -37,12 +37,19 @@ class Recovery:
 
     async def run(self) -> None:
         """Until cancelled."""
+        is_failing = False
         while True:
             try:
                 await self._round()
+                if is_failing:
+                    log.info("recovery works again")
+                is_failing = False
             except Exception as error:
                 if not is_away(error):
                     log.exception("recovery failed, and is tried again")
+                elif not is_failing:
+                    log.warning("recovery waits for the database", error=type(error).__name__)
+                is_failing = True
             await self._pause()
 
     async def _round(self) -> None:

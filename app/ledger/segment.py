@@ -146,6 +146,8 @@ class AbandonedSegment:
             else:
                 self.damaged += 1
         self._was_read = True
+        if self.torn:
+            log.info("a segment of the spool ends in half a record, as when its process died while it wrote", segment=self.path.name)
 
     def remove(self) -> None:
         """When all its records are in the database. What has damaged records is set aside, so that nothing is thrown away."""

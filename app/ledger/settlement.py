@@ -16,7 +16,7 @@ from sqlalchemy import Integer, Text, cast, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import bindparam
 
-from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked
+from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked, said
 from app.ledger.group_commit import GroupCommit
 from app.ledger.outcome import Outcome
 from app.ledger.rows import rows_of
@@ -24,6 +24,8 @@ from app.ledger.spool import Spool, SpoolFailed
 
 log = structlog.get_logger(__name__)
 
+SPOOL_WAIT = 10.0
+"""Seconds for which a last byte waits for the spool: as long as disks of busy machines stall."""
 LONGEST_PAUSE = 2.0
 """Seconds between two tries while the database is away."""
 
@@ -55,17 +57,18 @@ class Settlement:
         return None if self._is_away else self._group.submit(outcome)
 
     async def secure(self, outcome: Outcome, committed: asyncio.Future[None], *, wait: float) -> None:
-        """Returns when the row is committed, or else, after `wait` seconds, or at once where the database is away, when the
-        outcome is in the spool. Where both fail, the client is kept no longer: the call waits in memory, and is logged."""
+        """Returns when the row is committed, or else when the outcome is in the spool: after `wait` seconds, at once where the
+        database is away, or where no row of it could be stored. Where both fail, the client is kept no longer: the call
+        waits in memory, and is logged."""
         if not self._is_away:
             await asyncio.wait({committed}, timeout=wait)
-        if committed.done():
+        if _is_settled(committed):
             return
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(SPOOL_WAIT):
                 await self._spool.append(outcome.request_id, outcome.entry)
         except (SpoolFailed, TimeoutError) as failed:
-            if not committed.done():
+            if not _is_settled(committed):
                 reason = str(failed) or "the spool is slow"
                 log.error("a last byte leaves before its row", request_id=str(outcome.request_id), reason=reason)
 
@@ -79,13 +82,14 @@ class Settlement:
         return len(lost)
 
     @property
+    def unsettled(self) -> int:
+        """Calls of which no row is committed yet: those on their way, and those that the database has rejected."""
+        return len(self._unsettled)
+
+    @property
     def is_away(self) -> bool:
         """Whether the database was away when it was last tried."""
         return self._is_away
-
-    @property
-    def open(self) -> int:
-        return self._group.open
 
     async def _settle(self, outcomes: Sequence[Outcome]) -> Sequence[None]:
         pause = 0.05
@@ -122,7 +126,7 @@ class Settlement:
 
     async def _settle_reduced(self, outcome: Outcome, rejected: Exception) -> None:
         """Raises what is wrong with an entry that can't be stored even so; its hold stays."""
-        why = str(getattr(rejected, "orig", rejected)).rpartition("asyncpg.exceptions.")[2].partition("\n")[0]
+        why = said(rejected)
         log.error("a row is stored without what the database rejects", request_id=str(outcome.request_id), error=why)
         try:
             await self._commit([outcome.reduced(why)])
@@ -130,3 +134,7 @@ class Settlement:
             if not is_away(error) and not is_locked(error):
                 log.error("a call could not be settled", request_id=str(outcome.request_id), error=str(error))
             raise
+
+
+def _is_settled(committed: asyncio.Future[None]) -> bool:
+    return committed.done() and committed.exception() is None

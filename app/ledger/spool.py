@@ -4,40 +4,30 @@ This process settles them from memory when the database is back and says so; a s
 are settled. When this process dies, another one finds its segments (`abandoned`) and replays them. A request may be in
 them more than once: settling is idempotent by `request_id`.
 
-One thread does all that touches the disk, a batch at a time: what waits meanwhile shares the next write and the next
-sync. What a segment could not take is written again to a new one, never to the same. If that fails too, those who wait
-are told (`SpoolFailed`) and admission closes, until an append or a probe succeeds.
+Records are written a batch at a time (`spool_writer`): what waits meanwhile shares the next write and the next sync. If a
+batch can't be written, those who wait are told (`SpoolFailed`) and admission closes, until an append or a probe succeeds.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
-from app.ledger.segment import LARGEST_RECORD, SUFFIX, AbandonedSegment, Segment, UnknownFormatError, framed
+from app.ledger.segment import LARGEST_RECORD, SUFFIX, AbandonedSegment, Segment, UnknownFormatError
+from app.ledger.spool_writer import SEGMENT_BYTES, SpoolWriter
 
 __all__ = ["AbandonedSegment", "Spool", "SpoolFailed"]
 
 log = structlog.get_logger(__name__)
 
-SEGMENT_BYTES = 8 << 20
-"""From this size on a segment is not written to, so that it can go while others fill."""
-
 PROBE_EVERY = 1.0
 """Seconds between two tries while the disk fails."""
-
-_PROBE = b"\xff" * (16 << 10)
-"""The room of a few records. It is no record itself: if it is left behind, it reads as a torn tail."""
-
-T = TypeVar("T")
 
 
 class SpoolFailed(Exception):
@@ -62,21 +52,18 @@ class Spool:
         self._queue: deque[_Waiting] = deque()
         self._pending: dict[UUID, _Waiting] = {}
         self._where: dict[UUID, Segment] = {}
-        self._segments: list[Segment] = []
-        self._current: Segment | None = None
         self._bytes = 0
-        self._failing: str | None = None
         self._closed = False
         self._work = asyncio.Event()
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._writer = SpoolWriter(directory, changed=self._count)
         self._reported: set[Path] = set()
 
     async def run(self) -> None:
         """Writes until cancelled. Tries the disk at once, so that a spool that can't be written is known before it is needed."""
-        await self._probe()
+        await self._writer.probe()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(PROBE_EVERY if self._failing else None):
+                async with asyncio.timeout(PROBE_EVERY if self._writer.failing else None):
                     await self._work.wait()
             self._work.clear()
             await self._turn()
@@ -111,19 +98,14 @@ class Spool:
 
     @property
     def accepting(self) -> bool:
-        return self._failing is None and not self._full
+        return self._writer.failing is None and not self._full
 
     @property
     def trouble(self) -> str | None:
         """Why it is not accepting, in one line for people."""
-        if self._failing is None and self._full:
+        if self._writer.failing is None and self._full:
             return f"the spool in {self._directory} is full ({self._bytes} of {self._largest} bytes): it empties when the database is back"
-        return self._failing
-
-    @property
-    def records(self) -> int:
-        """Durable and unsettled."""
-        return len(self._where)
+        return self._writer.failing
 
     def abandoned(self) -> list[AbandonedSegment]:
         """Segments that no living process owns, oldest first; now locked, so that no other process takes them. Blocks."""
@@ -151,11 +133,7 @@ class Spool:
         await self._turn()
         while self._queue:
             await self._turn()
-        for segment in self._segments:
-            segment.release()
-        self._segments = []
-        self._failing = "the spool is closed"
-        self._disk.shutdown()
+        self._writer.close()
 
     @property
     def _full(self) -> bool:
@@ -163,15 +141,10 @@ class Spool:
 
     async def _turn(self) -> None:
         if batch := self._next_batch():
-            await self._on_disk(partial(self._store, [waiting.record for waiting in batch]), partial(self._stored, batch))
-        elif self._failing:
-            await self._probe()
-        done = [segment for segment in self._segments if not segment.unsettled and not (segment is self._current and self._queue)]
-        if done:
-            if self._current in done:
-                self._current = None
-            self._segments = [segment for segment in self._segments if segment not in done]
-            await self._on_disk(partial(_remove, done), lambda _: self._count())
+            await self._writer.store([waiting.record for waiting in batch], stored=partial(self._stored, batch))
+        elif self._writer.failing:
+            await self._writer.probe()
+        await self._writer.remove_settled(but_current=bool(self._queue))
 
     def _next_batch(self) -> list[_Waiting]:
         batch, size = [], 0
@@ -184,91 +157,23 @@ class Spool:
             self._work.set()
         return batch
 
-    async def _probe(self) -> None:
-        await self._on_disk(self._try_disk, lambda future: self._judge(future.exception()))
-
-    async def _on_disk(self, work: Callable[[], T], conclude: Callable[[asyncio.Future[T]], None]) -> None:
-        """`conclude` gets the finished future. Who is cancelled waits for the thread all the same: no descriptor may be closed
-        while it is written to, and those who wait for the batch must hear of it."""
-        future = asyncio.get_running_loop().run_in_executor(self._disk, work)
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError:
-            while not future.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            raise
-        finally:
-            conclude(future)
-
-    def _stored(self, batch: Sequence[_Waiting], future: asyncio.Future[Segment]) -> None:
-        error = future.exception()
-        self._judge(error)
+    def _stored(self, batch: Sequence[_Waiting], segment: Segment | None) -> None:
         for waiting in batch:
             if waiting.durable.done():
                 continue
             del self._pending[waiting.request_id]
-            if error is None:
-                self._where[waiting.request_id] = segment = future.result()
+            if segment is not None:
+                self._where[waiting.request_id] = segment
                 segment.unsettled += 1
                 waiting.durable.set_result(None)
             else:
-                waiting.durable.set_exception(SpoolFailed(self._failing))
+                waiting.durable.set_exception(SpoolFailed(self._writer.failing))
                 waiting.durable.exception()  # marks it as seen: a caller that has left does not fetch it
-
-    def _judge(self, error: BaseException | None) -> None:
-        """After each try to write."""
-        failed = self._failing is not None
-        if error is not None:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-            self._failing = f"the spool in {self._directory} cannot be written ({reason})"
-            if not failed:
-                log.error("no new calls are taken until the spool can be written: free space there, or mend the disk", reason=self._failing)
-        else:
-            self._failing = None
-            if failed:
-                log.warning("the spool can be written again", directory=str(self._directory))
-        self._count()
 
     def _count(self) -> None:
         was_full = self._full
-        self._bytes = sum(segment.size for segment in self._segments)
+        self._bytes = self._writer.size
         if self._full and not was_full:
             log.error("no new calls are taken until the spool has room: bring the database back", reason=self.trouble)
         elif was_full and not self._full:
             log.warning("the spool has room again", directory=str(self._directory))
-
-    # What follows runs in the thread.
-
-    def _store(self, records: Sequence[bytes]) -> Segment:
-        data = b"".join(framed(record) for record in records)
-        try:
-            return self._write(data)
-        except OSError as error:
-            if not self._failing:
-                log.warning("a segment of the spool failed: its last records are written again elsewhere; check the disk", error=str(error))
-            return self._write(data)
-
-    def _write(self, data: bytes) -> Segment:
-        segment, self._current = self._current, None
-        if segment is None or segment.size >= SEGMENT_BYTES:
-            segment = Segment.create(self._directory)
-            self._segments.append(segment)
-        segment.write(data)
-        self._current = segment
-        return segment
-
-    def _try_disk(self) -> None:
-        segment = Segment.create(self._directory)
-        try:
-            segment.write(_PROBE)
-        finally:
-            segment.remove()
-
-
-def _remove(segments: Sequence[Segment]) -> None:
-    for segment in segments:
-        try:
-            segment.remove()
-        except OSError as error:
-            log.warning("a segment of the spool that is done with could not be removed", path=str(segment.path), error=str(error))

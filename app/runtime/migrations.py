@@ -14,6 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
+from app.database import said, sqlstate
 from app.errors import StartupError
 
 _INI = Path(__file__).parents[2] / "alembic.ini"
@@ -24,6 +25,9 @@ _EXPLAINED = {
     "55P03": "A table to migrate is in use by a long transaction. Nothing is lost: start again when it is over.",
     "42501": "The database role of DATABASE_URL may not do what the migration needs",
 }
+
+
+"""`app.cli.demo` knows it by this name."""
 
 
 def config(url: str) -> Config:
@@ -45,21 +49,11 @@ def upgrade(url: str) -> None:
         raise StartupError(_explain(error, url)) from error
 
 
-def reason(error: Exception) -> str:
-    """What the database said, in one line."""
-    cause = _cause(error)
-    return str(cause).rpartition("asyncpg.exceptions.")[2].partition("\n")[0] or type(cause).__name__
-
-
 def _explain(error: Exception, url: str) -> str:
-    state = str(getattr(_cause(error), "sqlstate", None) or "")
+    state = sqlstate(error)
     if not state or state.startswith(_NOT_REACHED):
-        return f"Can't reach the database {make_url(url).render_as_string()}: {reason(error)}"
+        return f"Can't reach the database {make_url(url).render_as_string()}: {said(error)}"
     if state in _EXPLAINED:
         explained = _EXPLAINED[state]
-        return explained if explained.endswith(".") else f"{explained}: {reason(error)}"
-    return f"The database can't be migrated: {reason(error)}"
-
-
-def _cause(error: Exception) -> BaseException:
-    return error.orig if isinstance(error, DBAPIError) and error.orig else error
+        return explained if explained.endswith(".") else f"{explained}: {said(error)}"
+    return f"The database can't be migrated: {said(error)}"

@@ -2,7 +2,7 @@
 
 `make test-faults` is the long form (FAULTS=full); `make test` has the short form of each row. Each row says how many faults
 it asked for, and counts those that it reached; the long form ends with a table of them, also when tests run in parallel:
-the counts travel with the reports of the tests.
+the counts travel with the reports of the tests, the last of which is that of the teardown.
 """
 
 import os
@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _rows(reporter: pytest.TerminalReporter) -> dict[tuple[str, str], tuple[int, int]]:
-    reports = [one for some in reporter.stats.values() for one in some if isinstance(one, pytest.TestReport) and one.when == "call"]
+    reports = [one for some in reporter.stats.values() for one in some if isinstance(one, pytest.TestReport) and one.when == "teardown"]
     rows: dict[tuple[str, str], tuple[int, int]] = {}
     for report in reports:
         for name, record in report.user_properties:

@@ -16,12 +16,12 @@ from tests.harness.admin import Admin
 from tests.harness.answers import Gate, Usage
 from tests.harness.background import Background
 from tests.harness.books import wait_until
+from tests.harness.database_relay import DatabaseRelay
 from tests.harness.fault_books import Sampler, assert_books, compare
 from tests.harness.load import Load, Seen
 from tests.harness.own_postgres import own_postgres, reconnecting
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy, running
-from tests.harness.relay import DatabaseRelay
 from tests.harness.scene import Scene
 
 LEASE = 1.5

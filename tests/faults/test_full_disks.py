@@ -17,11 +17,11 @@ from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.background import Background
 from tests.harness.books import wait_until
+from tests.harness.database_relay import DatabaseRelay
 from tests.harness.fault_books import assert_books, compare
 from tests.harness.load import Load, Seen
 from tests.harness.own_postgres import own_postgres, reconnecting
 from tests.harness.postgres import Database
-from tests.harness.relay import DatabaseRelay
 from tests.harness.scene import Scene
 
 SETTINGS = {"LEASE": "2", "ADMIT_WAIT": "1", "SETTLE_WAIT": "1"}

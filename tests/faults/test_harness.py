@@ -12,13 +12,13 @@ from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.background import Background
 from tests.harness.books import wait_until
+from tests.harness.database_relay import DatabaseRelay
 from tests.harness.dying import POINTS, dying, kill, wait_dead
 from tests.harness.fault_books import Sampler, assert_books, compare
 from tests.harness.load import Load
 from tests.harness.own_postgres import own_postgres, reconnecting
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
-from tests.harness.relay import DatabaseRelay
 from tests.harness.scene import Scene
 
 RESERVE, SETTLE = "aigcspace.reserve(", "aigcspace.settle("

@@ -76,7 +76,7 @@ def record(*, open_ended: bool, ceiling: Decimal = Decimal("0.01")) -> CallRecor
 
 def limited(context: int | None) -> UsageReports:
     request = CallRequest(body=b"", model="m", input_bound=100)
-    return UsageReports(most_believable(request, None if context is None else ModelLimits(context_tokens=context)))
+    return UsageReports(most_believable(request, ModelLimits(context_tokens=context)))
 
 
 def assert_sound(reports: UsageReports, *, open_ended: bool) -> None:

@@ -11,11 +11,11 @@ from tests.faults.conftest import Tally
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
+from tests.harness.database_relay import DatabaseRelay
 from tests.harness.fault_books import Sampler, assert_books, compare
 from tests.harness.load import Load
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
-from tests.harness.relay import DatabaseRelay
 from tests.harness.scene import Scene
 
 RESERVE, SETTLE = "aigcspace.reserve(", "aigcspace.settle("

@@ -124,6 +124,14 @@ def test_a_secret_in_an_error_event_is_found(scene: Scene) -> None:
     assert_kept_secret(scene, answer_to(scene, stream=True))
 
 
+@pytest.mark.parametrize("before", [[], ["[DONE]"]], ids=["which never ends", "after the end"])
+def test_a_secret_in_an_error_event_is_found_also_where(scene: Scene, before: list[str]) -> None:
+    events = [*before, b"data: " + LEAK]
+    scene.upstream.stream(events)
+
+    assert_kept_secret(scene, answer_to(scene, stream=True))
+
+
 def test_a_header_that_repeats_our_secret_stays_here(scene: Scene) -> None:
     scene.upstream.answer(body=LEAK, status=401, headers={"www-authenticate": f'Bearer realm="{UPSTREAM_SECRET}"'})
 

@@ -101,7 +101,10 @@ def when_sent(*, last: bool) -> Callable[[Fuse], None]:
 
         async def send(self: Client, data: bytes, *, more: bool = True) -> None:
             await original(self, data, more=more)
-            if not more if last else data and not hasattr(self, "has_sent"):
+            is_first = bool(data) and not hasattr(self, "has_sent")
+            is_last = not more
+            is_the_one = is_last if last else is_first
+            if is_the_one:
                 self.__dict__["has_sent"] = True
                 await fuse.hit_when_written()
 
@@ -139,7 +142,7 @@ ARM: dict[str, Callable[[Fuse], None]] = {
     "after_submit": after(Settling, "submit"),
     "before_settle_sent": statement("before", "aigcspace.settle("),
     "after_settle_committed": statement("after", "aigcspace.settle("),
-    "before_last_byte": after(Settling, "committed"),
+    "before_last_byte": after(Settling, "secured"),
     "after_last_byte": when_sent(last=True),
     # while the database is away, and when it is back
     "before_spooled": before(Spool, "append"),

@@ -78,7 +78,7 @@ class Replica:
 
     async def _start(self) -> Sequence[asyncio.Task[None]]:
         await self.ledger.lease.renew()
-        return [asyncio.create_task(part) for part in self.ledger.work()]
+        return [asyncio.create_task(part) for part in self.ledger.work().values()]
 
     async def _stop(self) -> None:
         for task in self._tasks:

@@ -4,13 +4,16 @@ granted all the same, and its own hold doesn't stay."""
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.errors import Unavailable
+from app.ledger import replay
 from app.ledger.hold import Hold
 from app.ledger.outcome import Outcome
+from tests.harness.books import wait_until
 from tests.harness.postgres import Database
 from tests.ledger.calls import Call, Payer, account, holds, meter, rows
 from tests.ledger.replica import Replica
@@ -139,3 +142,40 @@ def test_a_hold_that_cannot_be_made_refuses_no_other(ledger: Replica, db: Databa
     assert endings[2] != "granted"
     assert not isinstance(endings[2], Unavailable)
     assert account(db, payer.user_id)["held"] == 4
+
+
+def test_a_row_that_is_rejected_whatever_is_left_of_it_stands_in_the_spool(
+    db: Database, new_payer: Callable[..., Payer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table may have rules of the platform's own. Its last byte waits for the spool, and whoever finds the spool tries again."""
+    payer = new_payer(credit="10")
+    call = payer.call("1")
+    db.execute(
+        """
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING MESSAGE = ''not today''; END';
+        CREATE TRIGGER refuse BEFORE INSERT ON aigcspace.api_call_log FOR EACH ROW EXECUTE FUNCTION public.refuse();
+        """
+    )
+    first = Replica(db.url, spool=tmp_path)
+    try:
+        first.hold(call)
+
+        async def secured() -> None:
+            committed = first.settlement.submit(call.outcome())
+            await first.settlement.secure(call.outcome(), committed, wait=5)
+            assert committed.exception() is not None
+
+        first.run(secured())
+        assert call.outcome().entry in b"".join(segment.read_bytes() for segment in tmp_path.iterdir())
+        first.run(first.ledger.finish(5))
+        assert first.settlement.unsettled == 1
+    finally:
+        first.close()
+        db.execute("DROP FUNCTION public.refuse() CASCADE")
+    assert rows(db, payer.user_id) == []
+
+    monkeypatch.setattr(replay, "LOOK_EVERY", 0.05)
+    second = Replica(db.url, spool=tmp_path)
+    wait_until(lambda: rows(db, payer.user_id), what="its row")
+    second.close()
+    assert (account(db, payer.user_id)["spent"], holds(db, payer.user_id)) == (1, 0)

@@ -24,14 +24,15 @@ Kind = TypeVar("Kind")
 class CallRequest:
     """What admission knows of a request.
 
-    `body`: as the client wrote it. `input_bound`: tokens that the input can't exceed, of which `media_tokens` are allowed
-    for media. `output_limit`: output tokens of one choice, as the client limits them; None: it doesn't. `extra_output`:
-    output tokens on top of the limit. `open_ended`: the bounds may be exceeded, as by images that the upstream fetches.
-    `kinds`: token meters that the call may raise.
+    `body`: as the client wrote it. `query`: what of the URL's query goes upstream. `input_bound`: tokens that the input
+    can't exceed, of which `media_tokens` are allowed for media. `output_limit`: output tokens of one choice, as the client
+    limits them; None: it doesn't. `extra_output`: output tokens on top of the limit. `open_ended`: the bounds may be
+    exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise.
     """
 
     body: bytes
     model: str
+    query: str = ""
     is_stream: bool = False
     wants_usage: bool = False
     input_bound: int = 0
@@ -47,23 +48,41 @@ class CallRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """What one event of a stream says. `is_usage_only`: it is there only because usage was asked for. `is_terminal`:
-    a client takes the answer as whole once it has read this event's data line. `error`: the upstream's own words."""
+    """What one event of a stream says.
+
+    `is_partial`: `usage` tells what is known before the output, which is counted here should the stream break off.
+    `is_usage_only`: the event is there only because usage was asked for. `is_terminal`: a client takes the answer as whole
+    once it has read this event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the
+    upstream's own words."""
 
     usage: Usage | None = None
+    is_partial: bool = False
     is_usage_only: bool = False
     is_terminal: bool = False
+    is_closing: bool = False
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call's URL says beyond its path. `model`: where the path names it, in place of the body."""
+
+    model: str | None = None
+    query: str = ""
+
+
+NOTHING_MORE = Asked()
+
+
 class Protocol(Interface):
-    """`auth`: the header style in which clients of the protocol send a key."""
+    """`path`: as the provider documents it, with `{model}` where it names the model. `auth`: the header style in which
+    clients of the protocol send a key."""
 
     api: str
     path: str
     auth: str
 
-    def read(self, body: bytes) -> CallRequest:
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         """Raises `InvalidRequest`, naming the field at fault."""
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import CallRequest, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
 from app.gateway.protocols.chat_bound import bound_input
 
 OVERHEAD = 64
@@ -45,14 +45,14 @@ class ChatCompletions:
     path = "/v1/chat/completions"
     auth = "bearer"
 
-    def read(self, body: bytes) -> CallRequest:
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         chat = decode(body, _Chat)
         refuse_ambiguous_names(body, _DECISIVE)
         bound = bound_input(body, chat.modalities)
         limits = [limit for limit in (chat.max_tokens, chat.max_completion_tokens) if limit is not None]
         return CallRequest(
-            body=body,
-            model=openai.required_model(chat.model),
+            body=openai.naming(body, asked.model, chat.model),
+            model=openai.required_model(asked.model or chat.model),
             is_stream=bool(chat.stream),
             wants_usage=bool(chat.stream_options and chat.stream_options.include_usage),
             input_bound=bound.tokens + OVERHEAD,

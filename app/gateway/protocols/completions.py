@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import CallRequest, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
 
 _DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens)"\s*:', re.IGNORECASE)
 
@@ -34,13 +34,13 @@ class Completions:
     path = "/v1/completions"
     auth = "bearer"
 
-    def read(self, body: bytes) -> CallRequest:
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         completion = decode(body, _Completion)
         refuse_ambiguous_names(body, _DECISIVE)
         prompts = _prompts(completion.prompt)
         return CallRequest(
-            body=body,
-            model=openai.required_model(completion.model),
+            body=openai.naming(body, asked.model, completion.model),
+            model=openai.required_model(asked.model or completion.model),
             is_stream=bool(completion.stream),
             wants_usage=bool(completion.stream_options and completion.stream_options.include_usage),
             input_bound=len(body) * max(completion.best_of or 1, 1),

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import CallRequest, StreamEvent, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, decode, refuse_ambiguous_names, replace_fields
 
 _DECISIVE = re.compile(rb'"(model|input)"\s*:', re.IGNORECASE)
 
@@ -22,12 +22,12 @@ class Embeddings:
     path = "/v1/embeddings"
     auth = "bearer"
 
-    def read(self, body: bytes) -> CallRequest:
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         embedding = decode(body, _Embedding)
         refuse_ambiguous_names(body, _DECISIVE)
         return CallRequest(
-            body=body,
-            model=openai.required_model(embedding.model),
+            body=openai.naming(body, asked.model, embedding.model),
+            model=openai.required_model(asked.model or embedding.model),
             input_bound=len(body),
             has_output=False,
             open_ended=not _is_text(embedding.input),

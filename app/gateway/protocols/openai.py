@@ -6,16 +6,16 @@ Usage fields: OpenAI's API reference (`prompt_tokens`, `completion_tokens`, `*_d
 """
 
 import re
-from typing import Any, TypeGuard
+from typing import Any
 
 import msgspec
 
-from app.billing.usage import LARGEST_COUNT, Usage
+from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols.base import StreamEvent, decode
+from app.gateway.protocols.base import StreamEvent, decode, replace_fields
+from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
-_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _ERROR_TYPES = {
     401: "authentication_error",
     402: "insufficient_quota",
@@ -33,7 +33,6 @@ class _Answer(msgspec.Struct):
 
 
 _answers = msgspec.json.Decoder(_Answer)
-_values = msgspec.json.Decoder()
 
 
 def read_usage(reported: object) -> Usage | None:
@@ -42,35 +41,26 @@ def read_usage(reported: object) -> Usage | None:
         return None
     prompt, total = reported.get("prompt_tokens"), reported.get("total_tokens")
     completion = reported.get("completion_tokens")
-    if completion is None and _is_count(prompt) and _is_count(total):
+    if completion is None and is_count(prompt) and is_count(total):
         completion = total - prompt
-    if not _is_count(prompt) or not _is_count(completion):
+    if not is_count(prompt) or not is_count(completion):
         return None
-    of_prompt = _object(reported.get("prompt_tokens_details"))
-    of_completion = _object(reported.get("completion_tokens_details"))
+    of_prompt = object_of(reported.get("prompt_tokens_details"))
+    of_completion = object_of(reported.get("completion_tokens_details"))
     cached = (of_prompt.get("cached_tokens"), reported.get("prompt_cache_hit_tokens"), reported.get("cached_tokens"))
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
-        cache_read_tokens=next((_count(value) for value in cached if value is not None), 0),
-        cache_write_tokens=_count(of_prompt.get("cache_write_tokens")),
-        reasoning_tokens=_count(of_completion.get("reasoning_tokens")),
-        audio_input_tokens=_count(of_prompt.get("audio_tokens")),
-        audio_output_tokens=_count(of_completion.get("audio_tokens")),
+        cache_read_tokens=next((count(value) for value in cached if value is not None), 0),
+        cache_write_tokens=count(of_prompt.get("cache_write_tokens")),
+        reasoning_tokens=count(of_completion.get("reasoning_tokens")),
+        audio_input_tokens=count(of_prompt.get("audio_tokens")),
+        audio_output_tokens=count(of_completion.get("audio_tokens")),
     )
 
 
 def usage_of_answer(answer: bytes) -> Usage | None:
-    """Looks for `usage` in a whole JSON answer, or, where only its end was kept, after the last such field."""
-    try:
-        return read_usage(_answers.decode(answer).usage)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        pass
-    for match in reversed(list(_USAGE.finditer(answer))):
-        end = _end_of_object(answer, match.end())
-        if end and (usage := read_usage(_values.decode(answer[match.end() : end]))):
-            return usage
-    return None
+    return usage_in(answer, "usage", read_usage)
 
 
 def tells(events: bytes) -> bool:
@@ -87,7 +77,7 @@ def read_event(event: bytes) -> StreamEvent:
         return StreamEvent(is_terminal=True)
     try:
         answer = _answers.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return StreamEvent()
     reported = next((usage for usage in _reports(answer) if isinstance(usage, dict)), None)
     return StreamEvent(
@@ -103,6 +93,11 @@ def required_model(model: str | None) -> str:
     return model
 
 
+def naming(body: bytes, asked: str | None, named: str | None) -> bytes:
+    """The request with the model that its URL names, where that isn't the one in it."""
+    return body if asked is None or asked == named else replace_fields(body, {"model": asked})
+
+
 def asking_usage(body: bytes) -> dict[str, Any]:
     """The request's `stream_options`, with usage asked for."""
     return {**(decode(body, dict[str, Any]).get("stream_options") or {}), "include_usage": True}
@@ -115,7 +110,7 @@ def choices(answer: bytes) -> list[dict[str, Any]]:
     for source in sources:
         try:
             listed = _answers.decode(source).choices
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
         found += [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
     return found
@@ -124,7 +119,7 @@ def choices(answer: bytes) -> list[dict[str, Any]]:
 def _reports(answer: _Answer) -> list[object]:
     """Where providers put usage in a stream: OpenAI at the top, Groq in a field of its own, Moonshot in the choice."""
     choice = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
-    return [answer.usage, _object(answer.x_groq).get("usage"), _object(choice).get("usage")]
+    return [answer.usage, object_of(answer.x_groq).get("usage"), object_of(choice).get("usage")]
 
 
 def event_data(event: bytes) -> bytes:
@@ -161,27 +156,3 @@ def _error_text(error: object) -> str | None:
     if isinstance(error, dict):
         return str(error.get("message") or error.get("code") or "error without a message")
     return str(error) if error else None
-
-
-def _end_of_object(text: bytes, start: int) -> int | None:
-    """Where the JSON object that starts at `start` ends, if the text holds it whole."""
-    for end in range(start + 1, min(len(text), start + 8192) + 1):
-        if text[end - 1 : end] == b"}":
-            try:
-                _values.decode(text[start:end])
-            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-                continue
-            return end
-    return None
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT
-
-
-def _count(value: object) -> int:
-    return value if _is_count(value) else 0
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -24,6 +24,7 @@ BEGIN
     FROM (
         SELECT user_id FROM aigcspace.call_hold hold
         WHERE NOT EXISTS (SELECT FROM aigcspace.instance living WHERE living.id = hold.instance_id)
+        ORDER BY hold.request_id
         LIMIT most
     ) found;
     PERFORM 1 FROM aigcspace.users u WHERE u.id = ANY (user_ids) ORDER BY u.id FOR KEY SHARE;

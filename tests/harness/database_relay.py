@@ -6,9 +6,8 @@
         relay.black_hole()                                  # nothing passes either way, until pass_all()
         relay.refuse()                                      # as a server that is stopped, until resume()
 
-It reads the frontend/backend protocol, version 3 (https://www.postgresql.org/docs/current/protocol-message-formats.html),
-as far as it takes to know of which statement an Execute is. It speaks no TLS, and goes to a server on TCP or on a unix
-socket. It runs in a thread of its own; commands work from any thread, and are in force when they return.
+It speaks no TLS, and goes to a server on TCP or on a unix socket. It runs in a thread of its own; commands work from any
+thread, and are in force when they return.
 """
 
 import asyncio
@@ -23,11 +22,10 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import make_url
 
+from tests.harness import postgres_wire as wire
+
 T = TypeVar("T")
-_ENCRYPTION = (80877103, 80877104)
-"""SSLRequest and GSSENCRequest, in the place of the protocol's version."""
-_CANCEL = 80877102
-_AUTHENTICATION, _TERMINATE = b"p", b"X"
+M = TypeVar("M", bound=wire.Message)
 
 
 @dataclass(eq=False)
@@ -191,20 +189,19 @@ class _Connection:
         self._relay = relay
         self._client, self._to_client = reader, writer
         self._to_server: asyncio.StreamWriter | None = None
-        self._statements: dict[str, str] = {}
-        self._portals: dict[str, str] = {}
+        self._statements = wire.Statements()
         self._turns: deque[_Turn] = deque([_Turn()])  # the first is the start of the session
         self._turn_is_open = False
         self._uncommitted: list[Drop] = []
 
     async def carry(self) -> None:
-        start, code = await self._read_start()
+        start = await self._read_start()
         await self._relay.passing.wait()
         server, to_server = await self._relay.reach_server()
         self._to_server = to_server
         to_server.write(start)
         ways = [asyncio.ensure_future(self._from_server(server))]
-        if code != _CANCEL:
+        if not start.is_cancel:
             ways.append(asyncio.ensure_future(self._from_client(to_server)))
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -223,67 +220,45 @@ class _Connection:
             self._to_client.transport.abort()
         self._to_client.close()
 
-    async def _read_start(self) -> tuple[bytes, int]:
-        while True:
-            head = await self._client.readexactly(8)
-            length, code = struct.unpack("!ii", head)
-            if code not in _ENCRYPTION:
-                return head + await self._client.readexactly(length - 8), code
+    async def _read_start(self) -> wire.Start:
+        while (start := await wire.read_start(self._client)).asks_for_encryption:
             await self._relay.passing.wait()
-            self._to_client.write(b"N")
+            self._to_client.write(wire.NO_ENCRYPTION)
+        return start
 
     async def _from_client(self, to_server: asyncio.StreamWriter) -> None:
-        while message := await self._next(self._client):
-            kind, content = message[:1], message[5:]
-            sql = self._statement_of(kind, content)
+        while request := await self._next(self._client, wire.Request):
+            sql = self._statements.executed_by(request)
             if sql is not None:
                 self._relay.executed[sql] += 1
                 if any(drop.takes(sql) for drop in self._relay.requests):
                     self._relay.dropped_requests += 1
                     raise _ResetError
-            if kind not in (_AUTHENTICATION, _TERMINATE):
-                self._open_turn(sql, ends=kind in (b"Q", b"S", b"F"))
-            to_server.write(message)
+            if request.is_answered:
+                self._open_turn(sql, ends=request.ends_turn)
+            to_server.write(request)
             await to_server.drain()
 
     async def _from_server(self, server: asyncio.StreamReader) -> None:
-        while message := await self._next(server):
+        while answer := await self._next(server, wire.Answer):
             turn = self._turns[0] if self._turns else _Turn()
-            kind = message[:1]
-            if kind == b"Z" and self._turns:
+            if answer.is_ready and self._turns:
                 self._turns.popleft()
-            if turn.loses is not None:
-                turn.kept += message
-                turn.has_failed |= kind == b"E"
-                if kind != b"Z":
+            if turn.loses is None:
+                self._to_client.write(answer)
+            else:
+                turn.kept += answer
+                turn.has_failed |= answer.is_error
+                if not answer.is_ready:
                     continue
-                message = self._answer_left(turn, turn.loses, status=message[5:])
-            self._to_client.write(message)
+                self._to_client.write(self._left_of(turn, turn.loses, ready=answer))
             await self._to_client.drain()
 
-    async def _next(self, reader: asyncio.StreamReader) -> bytes:
-        """A whole message, when it may pass; nothing at the end."""
-        try:
-            head = await reader.readexactly(5)
-            message = head + await reader.readexactly(int.from_bytes(head[1:]) - 4)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            message = b""
+    async def _next(self, reader: asyncio.StreamReader, kind: type[M]) -> M:
+        """A whole message, when it may pass; an empty one at the end."""
+        message = await wire.read(reader, kind)
         await self._relay.passing.wait()
         return message
-
-    def _statement_of(self, kind: bytes, content: bytes) -> str | None:
-        """The text of what this message executes; of others, what has to be remembered is."""
-        if kind == b"P":
-            name, sql = _texts(content, 2)
-            self._statements[name] = sql
-        elif kind == b"B":
-            portal, name = _texts(content, 2)
-            self._portals[portal] = self._statements.get(name, "")
-        elif kind == b"E":
-            return self._portals.get(_texts(content, 1)[0], "")
-        elif kind == b"Q":
-            return _texts(content, 1)[0]
-        return None
 
     def _open_turn(self, sql: str | None, *, ends: bool) -> None:
         if not self._turn_is_open:
@@ -299,21 +274,16 @@ class _Connection:
         else:
             turn.loses = turn.loses or next((drop for drop in self._relay.replies if drop.takes(sql)), None)
 
-    def _answer_left(self, turn: _Turn, drop: Drop, *, status: bytes) -> bytes:
+    def _left_of(self, turn: _Turn, drop: Drop, *, ready: wire.Answer) -> bytes:
         """What of a turn's whole answer the client gets after all. Raises when it is lost, and the client with it."""
-        if turn.has_failed or status == b"E":
+        if turn.has_failed or ready.is_in_failed_transaction:
             drop.times += 1
-        elif status == b"T":
+        elif ready.is_in_transaction:
             self._uncommitted.append(drop)
         else:
             self._relay.dropped_replies += 1
             raise _ResetError
         return bytes(turn.kept)
-
-
-def _texts(content: bytes, number: int) -> list[str]:
-    """The zero-terminated texts with which a message starts."""
-    return [text.decode(errors="replace") for text in content.split(b"\0", number)[:number]]
 
 
 async def _append(drops: list[Drop], drop: Drop) -> None:

@@ -1,0 +1,42 @@
+"""Which protocol a path is spoken at. Clients put paths together in more ways than providers document:
+
+/v1/chat/completions                     as documented
+/chat/completions, /v1/v1/...            the base URL lacked its version, or had it already
+/v1beta/openai/..., /openai/v1/...       as at Gemini's and Azure's compatible endpoints
+/openai/deployments/{model}/...          Azure's: the path names the model
+/v1/models/{model}:generateContent       Gemini's, whose version may be v1, v1alpha or v1beta
+"""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlencode
+
+from app.gateway.protocols.base import Asked, Protocol
+
+_PREFIXES = re.compile(r"^/(?:v1beta/openai|openai/v1|openai|v1/v1|v1)(?=/)")
+_DEPLOYMENT = re.compile(r"^/openai/deployments/([^/]+)(?=/)")
+_OF_MODEL = re.compile(r"^/v1(?:alpha|beta)?/models/(.+):(\w+)$")
+_PASSING = ("alt",)
+"""What of a URL's query goes upstream: the form of Gemini's streams. Keys stay here."""
+
+
+class Paths:
+    def __init__(self, protocols: Iterable[Protocol]) -> None:
+        self._exact = {protocol.path: protocol for protocol in protocols}
+
+    def find(self, path: str, query: bytes) -> tuple[Protocol, Asked] | None:
+        """For what `exact` doesn't have."""
+        if named := _OF_MODEL.match(path):
+            protocol = self._exact.get(f"/v1beta/models/{{model}}:{named[2]}")
+            passing = [(name, value) for name, value in parse_qsl(query.decode("latin-1")) if name in _PASSING]
+            return (protocol, Asked(model=named[1], query=urlencode(passing))) if protocol else None
+        if deployed := _DEPLOYMENT.match(path):
+            return self._plain("/v1" + path[deployed.end() :], Asked(model=deployed[1]))
+        return self._plain("/v1" + _PREFIXES.sub("", path.rstrip("/"), count=1), Asked())
+
+    def exact(self, path: str) -> Protocol | None:
+        return self._exact.get(path)
+
+    def _plain(self, path: str, asked: Asked) -> tuple[Protocol, Asked] | None:
+        protocol = self._exact.get(path)
+        return (protocol, asked) if protocol else None
