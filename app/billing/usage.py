@@ -13,29 +13,41 @@ class Usage:
     """Counts as the provider reported them, or as they were estimated.
 
     `input_tokens` is the whole input: uncached, cache read, cache write, audio. `output_tokens` the whole output:
-    reasoning and audio included. `extra` holds counts of other meters that are not tokens, such as `web_search`.
+    reasoning and audio included. Of what was written to the cache, `cache_write_1h_tokens` stay for an hour. `extra` holds
+    counts of other meters that are not tokens, such as `web_search`; `others` what models beside the one that was called
+    have used, by their names, which is in no other count.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
     extra: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, "Usage"] = field(default_factory=dict)
 
     @property
     def is_consistent(self) -> bool:
-        """Whether no part is larger than its whole. Audio from the cache is in both parts, so these two may overlap."""
+        """Whether no part is larger than its whole. Media from the cache are in both parts, so these two may overlap."""
         read_or_written = self.cache_read_tokens + self.cache_write_tokens
-        of_output = self.reasoning_tokens + self.audio_output_tokens
-        return max(read_or_written, self.audio_input_tokens) <= self.input_tokens and of_output <= self.output_tokens
+        of_input = self.audio_input_tokens + self.image_input_tokens
+        of_output = self.reasoning_tokens + self.audio_output_tokens + self.image_output_tokens
+        return max(read_or_written, of_input) <= self.input_tokens and of_output <= self.output_tokens
 
     def at_least(self, other: Self) -> Self:
         """Each count at the larger of the two."""
         counts = {name: max(getattr(self, name), getattr(other, name)) for name in _COUNTS}
         extra = {name: max(self.extra.get(name, 0), other.extra.get(name, 0)) for name in {**self.extra, **other.extra}}
+        return replace(self, **counts, extra=extra, others={**other.others, **self.others})
+
+    def plus(self, other: Self) -> Self:
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        extra = {name: self.extra.get(name, 0) + other.extra.get(name, 0) for name in {**self.extra, **other.extra}}
         return replace(self, **counts, extra=extra)
 
     def meters(self) -> dict[str, int]:
@@ -45,20 +57,26 @@ class Usage:
         """
         read = min(self.cache_read_tokens, self.input_tokens)
         write = min(self.cache_write_tokens, self.input_tokens - read)
+        write_1h = min(self.cache_write_1h_tokens, write)
         audio_in = min(self.audio_input_tokens, self.input_tokens - read - write)
+        image_in = min(self.image_input_tokens, self.input_tokens - read - write - audio_in)
         reasoning = min(self.reasoning_tokens, self.output_tokens)
         audio_out = min(self.audio_output_tokens, self.output_tokens - reasoning)
+        image_out = min(self.image_output_tokens, self.output_tokens - reasoning - audio_out)
         quantities = {
-            "input": self.input_tokens - read - write - audio_in,
+            "input": self.input_tokens - read - write - audio_in - image_in,
             "cache_read": read,
-            "cache_write": write,
+            "cache_write": write - write_1h,
+            "cache_write_1h": write_1h,
             "audio_input": audio_in,
-            "output": self.output_tokens - reasoning - audio_out,
+            "image_input": image_in,
+            "output": self.output_tokens - reasoning - audio_out - image_out,
             "reasoning": reasoning,
             "audio_output": audio_out,
+            "image_output": image_out,
             **self.extra,
         }
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
-_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name != "extra")
+_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others"))

@@ -70,6 +70,7 @@ class Admitter:
         route = self._route(caller, request)
         record.routed(route)
         price = record.price = self._price(request, record)
+        record.price_of = self.catalog.snapshot.price
         limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
         bound, is_guess = self._bound(request, limits)
         asks_usage = request.is_stream and not request.wants_usage and route.target.stream_usage == "inject"
@@ -98,6 +99,8 @@ class Admitter:
         return random.choices(best, weights=[route.weight for route in best])[0]  # noqa: S311 (balancing, no secret)
 
     def _price(self, request: CallRequest, record: CallRecord) -> Price:
+        if request.is_free:
+            return FREE
         price = self.catalog.snapshot.price(request.model)
         if price is not None:
             return price

@@ -1,6 +1,7 @@
 """What is known of one call, from its arrival to its row."""
 
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from app.billing.price import Price
+from app.billing.price import LARGEST_CHARGE, Price
 from app.billing.usage import Usage
 from app.catalog.callers import Caller
 from app.catalog.routing import Route
@@ -17,6 +18,7 @@ from app.ledger.outcome import Outcome
 
 LONGEST_NAME = 255
 LONGEST_ERROR = 2000
+LONGEST_FLAG = 100
 
 
 class CallRecord:
@@ -27,6 +29,7 @@ class CallRecord:
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.price: Price | None = None
+        self.price_of: Callable[[str], Price | None] = _no_price
         self.usage = Usage()
         self.ceiling = Decimal(0)
         self.open_ended = False
@@ -107,12 +110,8 @@ class CallRecord:
         row = self._row | _counts(usage, usage_source)
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
-            charge = self.price.charge(usage.meters(), input_tokens=usage.input_tokens)
-            cost = charge.amount
+            cost, row["line_items"] = self._charge(self.price, usage)
             row["price"] = self.price.as_json()
-            row["line_items"] = [item.as_json() for item in charge.items]
-            for meter in charge.unpriced:
-                self.flag(f"unpriced:{meter}")
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
@@ -128,6 +127,22 @@ class CallRecord:
             "attempts": attempts or None,
         }
         return Outcome(self.request_id, row["user_id"], msgspec.json.encode(row))
+
+    def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
+        """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
+        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens)
+        cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
+        for model, used in usage.others.items():
+            if (theirs := self.price_of(model)) is None:
+                unpriced.append(clean(model, LONGEST_FLAG) or "")
+                continue
+            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens)
+            cost += charge.amount
+            items += [item.as_json() | {"model": model} for item in charge.items]
+            unpriced += charge.unpriced
+        for what in unpriced:
+            self.flag(f"unpriced:{what}")
+        return min(cost, LARGEST_CHARGE), items
 
     def given_up(self, *, attempts: list[dict[str, object]]) -> Outcome:
         """The outcome of a call whose client left before an answer began: it bills nothing, and nothing has failed."""
@@ -146,6 +161,10 @@ class CallRecord:
         return self.outcome(
             status="failed", end_reason=reason, http_status=http_status, usage=None, usage_source="none", error=error, attempts=attempts
         )
+
+
+def _no_price(_: str) -> None:
+    return None
 
 
 def clean(text: str | None, longest: int) -> str | None:

@@ -74,6 +74,10 @@ class Conclusion:
             self._submit(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), None, "none")
             await self._settling.secured()
             return
+        if self._call.request.is_free and not broken:
+            self._submit(_End("success", "client_gone" if self._departure.has_happened() else "completed"), None, "none")
+            await self._settling.secured()
+            return
         usage, source = await self._reported(answer, reports), "provider"
         if usage is None and not broken:
             usage, source = await self._estimate_body(answer, meter.received)

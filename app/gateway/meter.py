@@ -111,7 +111,7 @@ class StreamMeter:
 
     def _fold(self) -> None:
         events = b"".join(self._delivered)
-        texts = self.protocol.answer_texts(strict_events(events) if is_lenient(events) else events)
+        texts = self.protocol.event_texts(strict_events(events) if is_lenient(events) else events)
         self._texts += texts
         self._text_size += sum(map(len, texts)) + len(texts)
         self._delivered, self._delivered_bytes = [], 0

@@ -9,12 +9,12 @@ two troubles of one call ever stops the others:
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from app.database import is_away, is_locked
+from app.ledger.jitter import jittered
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -110,7 +110,7 @@ class GroupCommit(Generic[Item, Answer]):
                 stuck = await self._commit_all(self._take(queue))
             if stuck:
                 queue.extendleft(reversed(stuck))
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
+                await asyncio.sleep(jittered(pause))
                 pause = min(pause * 2, LONGEST_LANE_PAUSE)
         del self._lanes[lane]
 

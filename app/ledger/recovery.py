@@ -8,7 +8,6 @@ Whatever goes wrong here is logged and tried again at the next renewal.
 """
 
 import asyncio
-import random
 import time
 
 import structlog
@@ -17,6 +16,7 @@ from sqlalchemy.sql import bindparam
 
 from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked
 from app.ledger.hold import Holds
+from app.ledger.jitter import jittered
 from app.ledger.lease import RENEWALS, Lease
 from app.ledger.rows import rows_of
 from app.models import ApiCallLog, CallHold
@@ -62,7 +62,7 @@ class Recovery:
 
     async def _pause(self) -> None:
         """Until the next renewal is due, or a reservation was refused for want of a lease."""
-        due = self._lease.seconds / RENEWALS * random.uniform(0.8, 1)  # noqa: S311 (jitter, no secret)
+        due = jittered(self._lease.seconds / RENEWALS, least=0.8)
         try:
             await asyncio.wait_for(self._holds.lease_lost.wait(), due)
         except TimeoutError:

@@ -6,12 +6,12 @@ replayed stays where it is, and is said.
 """
 
 import asyncio
-import random
 import time
 from pathlib import Path
 
 import structlog
 
+from app.ledger.jitter import jittered
 from app.ledger.outcome import Outcome
 from app.ledger.settlement import Settlement
 from app.ledger.spool import AbandonedSegment, Spool
@@ -35,12 +35,18 @@ class Replay:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            for segment in await asyncio.to_thread(self._spool.abandoned):
-                if segment.path in self._given_up:
-                    segment.release()
-                else:
-                    await self._replay(segment)
-            await asyncio.sleep(LOOK_EVERY * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
+            try:
+                await self._look()
+            except Exception:
+                log.exception("the spool can't be looked through")
+            await asyncio.sleep(jittered(LOOK_EVERY))
+
+    async def _look(self) -> None:
+        for segment in await asyncio.to_thread(self._spool.abandoned):
+            if segment.path in self._given_up:
+                segment.release()
+            else:
+                await self._replay(segment)
 
     async def _replay(self, segment: AbandonedSegment) -> None:
         done = False
@@ -48,8 +54,8 @@ class Replay:
             outcomes = await asyncio.to_thread(_outcomes_of, segment)
             log.info("replaying the spool of a process that has ended", segment=segment.path.name, records=len(outcomes))
             done = await self._settle(segment, outcomes)
-        except OSError as unreadable:
-            log.error("a segment of the spool can't be read", segment=segment.path.name, error=str(unreadable))
+        except Exception:
+            log.exception("a segment of the spool can't be replayed; it stays", segment=segment.path.name)
         finally:
             if done:
                 await asyncio.to_thread(segment.remove)

@@ -6,7 +6,6 @@ can't be wrong of it.
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -18,6 +17,7 @@ from sqlalchemy.sql import bindparam
 
 from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked, said
 from app.ledger.group_commit import GroupCommit
+from app.ledger.jitter import jittered
 from app.ledger.outcome import Outcome
 from app.ledger.rows import rows_of
 from app.ledger.spool import Spool, SpoolFailed
@@ -108,7 +108,7 @@ class Settlement:
                 if not self._is_away:
                     log.warning("settlement waits for the database", calls=self._group.open, error=type(error).__name__)
                 self._is_away = True
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 (jitter, no secret)
+                await asyncio.sleep(jittered(pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
         for outcome in outcomes:
             self._unsettled.pop(outcome.request_id, None)

@@ -15,10 +15,10 @@ from tests.faults.test_database_away import assert_nobody_was_buried, is_ready, 
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
+from tests.harness.database_relay import DatabaseRelay
 from tests.harness.fault_books import Sampler, assert_books, compare
 from tests.harness.load import Load
 from tests.harness.postgres import Database
-from tests.harness.relay import DatabaseRelay
 
 WAIT = 1.0
 """`ADMIT_WAIT` and `SETTLE_WAIT`."""

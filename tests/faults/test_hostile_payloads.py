@@ -78,6 +78,8 @@ def test_no_payload_costs_more_than_was_held(new_scene: Callable[..., Scene], ta
     assert len(scene.rows()) == tried.reached
     assert {row["status"] for row in scene.rows()} == {"success"}
     assert {row["usage_source"] for row in scene.rows()} == {"provider", "estimated"}
+    assert [row for row in scene.rows() if row["charge"] > CEILING or row["write_off"]] == [], "cut before it reaches the ledger"
+    assert "reduced" not in {flag for row in scene.rows() for flag in row["flags"] or ()}
 
 
 async def all_at_once(scene: Scene, stream: bool) -> list[tuple[int, bytes]]:

@@ -24,9 +24,10 @@ def survivor(db: Database) -> Iterator[Replica]:
 @contextmanager
 def dead(db: Database, *calls: Call) -> Iterator[None]:
     """A process that holds calls and is gone without a word."""
-    replica = Replica(db.url, lease=LEASE)
+    replica = Replica(db.url)
     replica.hold(*calls)
     replica.close()
+    db.execute("UPDATE aigcspace.instance SET lease_until = clock_timestamp() WHERE id = $1", replica.ledger.lease.id)
     yield
 
 

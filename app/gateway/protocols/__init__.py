@@ -1,10 +1,24 @@
 """The protocols that the data plane speaks, by path. A new one is a module and a line in `PROTOCOLS`."""
 
+from app.gateway.protocols import gemini, messages, responses
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, Protocol, StreamEvent, model_named_in
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.completions import Completions
 from app.gateway.protocols.embeddings import Embeddings
 
-PROTOCOLS: tuple[Protocol, ...] = (ChatCompletions(), Completions(), Embeddings())
+PROTOCOLS: tuple[Protocol, ...] = (
+    ChatCompletions(),
+    Completions(),
+    Embeddings(),
+    responses.Responses(),
+    responses.InputTokens(),
+    messages.Messages(),
+    messages.CountTokens(),
+    gemini.GenerateContent(),
+    gemini.StreamGenerateContent(),
+    gemini.CountTokens(),
+    gemini.EmbedContent(),
+    gemini.BatchEmbedContents(),
+)
 
 __all__ = ["NOTHING_MORE", "PROTOCOLS", "Asked", "CallRequest", "Protocol", "StreamEvent", "model_named_in"]

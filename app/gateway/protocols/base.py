@@ -28,6 +28,7 @@ class CallRequest:
     can't exceed, of which `media_tokens` are allowed for media. `output_limit`: output tokens of one choice, as the client
     limits them; None: it doesn't. `extra_output`: output tokens on top of the limit. `open_ended`: the bounds may be
     exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise.
+    `is_free`: the provider bills nothing for such a call, whatever its answer says.
     """
 
     body: bytes
@@ -41,6 +42,7 @@ class CallRequest:
     media_tokens: int = 0
     choices: int = 1
     has_output: bool = True
+    is_free: bool = False
     open_ended: bool = False
     kinds: frozenset[str] = TEXT_KINDS
     end_user: str | None = None
@@ -101,7 +103,10 @@ class Protocol(Interface):
         """The texts of the input, for counting."""
 
     def answer_texts(self, answer: bytes) -> list[str]:
-        """The texts of the output, of a whole answer or of a stream's events, for counting."""
+        """The texts of the output of a whole answer, for counting."""
+
+    def event_texts(self, events: bytes) -> list[str]:
+        """The texts of the output in a stream's events, for counting."""
 
     def error_body(self, error: ProxyError) -> bytes:
         """The error in the protocol's envelope."""

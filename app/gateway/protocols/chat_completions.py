@@ -8,6 +8,7 @@ import msgspec
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
 from app.gateway.protocols.chat_bound import bound_input
+from app.gateway.protocols.texts import texts
 
 OVERHEAD = 64
 """Tokens that a provider's chat template may add beyond the bytes of the request."""
@@ -77,11 +78,13 @@ class ChatCompletions:
 
     def request_texts(self, body: bytes) -> list[str]:
         chat = decode(body, dict[str, Any])
-        return openai.texts([chat.get(name) for name in ("messages", "tools", "functions", "response_format")])
+        return texts([chat.get(name) for name in ("messages", "tools", "functions", "response_format")], openai.SILENT)
 
     def answer_texts(self, answer: bytes) -> list[str]:
-        spoken = [choice.get("delta") or choice.get("message") for choice in openai.choices(answer)]
-        return openai.texts([{name: value for name, value in part.items() if name != "role"} for part in spoken if isinstance(part, dict)])
+        return texts([choice.get("message") for choice in openai.choices(answer)], openai.SILENT_IN_ANSWERS)
+
+    def event_texts(self, events: bytes) -> list[str]:
+        return texts([choice.get("delta") for choice in openai.choices_of_events(events)], openai.SILENT_IN_ANSWERS)
 
     usage_of = staticmethod(openai.usage_of_answer)
     tells = staticmethod(openai.tells)

@@ -7,6 +7,7 @@ import msgspec
 
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.texts import texts
 
 _DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens)"\s*:', re.IGNORECASE)
 
@@ -58,10 +59,13 @@ class Completions:
         return replace_fields(request.body, changes) if changes else request.body
 
     def request_texts(self, body: bytes) -> list[str]:
-        return openai.texts(decode(body, dict[str, Any]).get("prompt"))
+        return texts(decode(body, dict[str, Any]).get("prompt"), openai.SILENT)
 
     def answer_texts(self, answer: bytes) -> list[str]:
-        return openai.texts([choice.get("text") for choice in openai.choices(answer)])
+        return texts([choice.get("text") for choice in openai.choices(answer)], openai.SILENT)
+
+    def event_texts(self, events: bytes) -> list[str]:
+        return texts([choice.get("text") for choice in openai.choices_of_events(events)], openai.SILENT)
 
     usage_of = staticmethod(openai.usage_of_answer)
     tells = staticmethod(openai.tells)

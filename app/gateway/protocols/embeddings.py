@@ -7,6 +7,7 @@ import msgspec
 
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.texts import texts
 
 _DECISIVE = re.compile(rb'"(model|input)"\s*:', re.IGNORECASE)
 
@@ -38,9 +39,12 @@ class Embeddings:
         return request.body if model is None else replace_fields(request.body, {"model": model})
 
     def request_texts(self, body: bytes) -> list[str]:
-        return openai.texts(decode(body, dict[str, Any]).get("input"))
+        return texts(decode(body, dict[str, Any]).get("input"), openai.SILENT)
 
     def answer_texts(self, answer: bytes) -> list[str]:
+        return []
+
+    def event_texts(self, events: bytes) -> list[str]:
         return []
 
     def read_event(self, event: bytes) -> StreamEvent:

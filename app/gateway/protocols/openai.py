@@ -14,8 +14,12 @@ from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols.base import StreamEvent, decode, replace_fields
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
+from app.gateway.protocols.texts import event_data, events_of
 
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
+SILENT = frozenset({"type", "id", "image_url", "input_audio", "file", "video_url", "data", "url"})
+"""Fields whose text no tokenizer sees as it stands: media, and names of things."""
+SILENT_IN_ANSWERS = SILENT | {"role"}
 _ERROR_TYPES = {
     401: "authentication_error",
     402: "insufficient_quota",
@@ -104,28 +108,25 @@ def asking_usage(body: bytes) -> dict[str, Any]:
 
 
 def choices(answer: bytes) -> list[dict[str, Any]]:
-    """The choices of a whole answer, or of all events of a stream; what can't be read is left out."""
-    sources = [line[5:] for line in answer.splitlines() if line.startswith(b"data:")] or [answer]
-    found: list[dict[str, Any]] = []
-    for source in sources:
-        try:
-            listed = _answers.decode(source).choices
-        except UNREADABLE:
-            continue
-        found += [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
-    return found
+    """The choices of a whole answer; none where it can't be read."""
+    try:
+        return _choices_in(_answers.decode(answer).choices)
+    except UNREADABLE:
+        return []
+
+
+def choices_of_events(events: bytes) -> list[dict[str, Any]]:
+    return [choice for told in events_of(events) for choice in _choices_in(told.get("choices"))]
+
+
+def _choices_in(listed: object) -> list[dict[str, Any]]:
+    return [choice for choice in listed if isinstance(choice, dict)] if isinstance(listed, list) else []
 
 
 def _reports(answer: _Answer) -> list[object]:
     """Where providers put usage in a stream: OpenAI at the top, Groq in a field of its own, Moonshot in the choice."""
     choice = answer.choices[0] if isinstance(answer.choices, list) and answer.choices else None
     return [answer.usage, object_of(answer.x_groq).get("usage"), object_of(choice).get("usage")]
-
-
-def event_data(event: bytes) -> bytes:
-    """The data of a server-sent event: its `data` lines, joined (WHATWG HTML, 9.2.6)."""
-    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join(lines)
 
 
 def error_body(error: ProxyError) -> bytes:
@@ -136,20 +137,6 @@ def error_body(error: ProxyError) -> bytes:
 
 def error_event(error: ProxyError) -> bytes:
     return b"data: " + error_body(error) + b"\n\n"
-
-
-_NOT_TEXT = frozenset({"type", "id", "image_url", "input_audio", "file", "video_url", "data", "url"})
-
-
-def texts(value: object) -> list[str]:
-    """Every string that a tokenizer would see in a part of a request or an answer; media is left out."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return [text for item in value for text in texts(item)]
-    if isinstance(value, dict):
-        return [text for name, item in value.items() if name not in _NOT_TEXT for text in texts(item)]
-    return []
 
 
 def _error_text(error: object) -> str | None:

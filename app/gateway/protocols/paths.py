@@ -32,7 +32,7 @@ class Paths:
             return (protocol, Asked(model=named[1], query=urlencode(passing))) if protocol else None
         if deployed := _DEPLOYMENT.match(path):
             return self._plain("/v1" + path[deployed.end() :], Asked(model=deployed[1]))
-        return self._plain("/v1" + _PREFIXES.sub("", path.rstrip("/"), count=1), Asked())
+        return self._plain("/v1" + _PREFIXES.sub("", path, count=1), Asked())
 
     def exact(self, path: str) -> Protocol | None:
         return self._exact.get(path)

@@ -1,0 +1,227 @@
+"""`/v1/responses`: https://platform.openai.com/docs/api-reference/responses, streams: .../responses-streaming.
+
+What a conversation, an earlier response or a tool of the provider's brings is input that the request doesn't show, so such
+calls are open-ended. The last event (`response.completed`, `incomplete` or `failed`) holds the whole response and its usage.
+"""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+from app.billing.rates import TEXT_KINDS
+from app.billing.usage import Usage
+from app.errors import InvalidRequest, ProxyError
+from app.gateway.protocols import openai
+from app.gateway.protocols.base import (
+    ESCAPED_NAME,
+    NOTHING_MORE,
+    Asked,
+    CallRequest,
+    StreamEvent,
+    decode,
+    refuse_ambiguous_names,
+    replace_fields,
+)
+from app.gateway.protocols.chat_bound import IMAGE_TOKENS
+from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
+from app.gateway.protocols.texts import event_data, events_of, texts
+
+OVERHEAD = 256
+"""Tokens that the provider may add beyond the bytes of the request, for its templates and tools."""
+
+_DECISIVE = re.compile(
+    rb'"(model|input|instructions|stream|tools|max_output_tokens|previous_response_id|conversation|background|prompt)"\s*:', re.IGNORECASE
+)
+_BOUNDED_FIELDS = frozenset(
+    {
+        "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "max_tool_calls", "metadata",
+        "parallel_tool_calls", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools",
+        "top_logprobs", "top_p", "truncation", "user", "include", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+        "moderation", "provider", "background",
+    }
+)  # fmt: skip
+"""Fields of a request that bring no input from elsewhere."""
+_TEXT_ITEMS = frozenset(
+    {
+        "message", "function_call", "function_call_output", "reasoning", "custom_tool_call", "custom_tool_call_output",
+        "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output",
+        "computer_call", "mcp_call", "mcp_list_tools", "web_search_call", "file_search_call", "tool_search_call", "tool_search_output",
+    }
+)  # fmt: skip
+_TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"})
+_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+"""Tools that the client runs; what any other finds becomes input."""
+_BY_ID = ("previous_response_id", "conversation", "prompt")
+_SILENT = openai.SILENT | {"call_id", "encrypted_content", "file_data", "file_id", "role", "status"}
+_ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
+_ERROR = re.compile(rb'"type"\s*:\s*"error"')
+
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+
+
+class _Item(msgspec.Struct):
+    type: str = "message"
+    content: Any = None
+    output: Any = None
+
+
+class _Tool(msgspec.Struct):
+    type: str
+
+
+class _Request(msgspec.Struct):
+    model: str | None = None
+    input: str | list[_Item] | None = None
+    stream: bool | None = None
+    max_output_tokens: _Limit | None = None
+    tools: list[_Tool] | None = None
+    background: bool | None = None
+    user: Any = None
+    safety_identifier: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    response: Any = None
+    message: Any = None
+
+
+_events = msgspec.json.Decoder(_Event)
+
+
+class Responses:
+    api = "responses"
+    path = "/v1/responses"
+    auth = "bearer"
+
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
+        request = decode(body, _Request)
+        refuse_ambiguous_names(body, _DECISIVE)
+        if request.background:
+            raise InvalidRequest("Background responses are not taken here. Leave `background` out, or set it to false.", code="unsupported")
+        fields = decode(body, dict[str, msgspec.Raw])
+        if by_id := next((name for name in _BY_ID if bytes(fields.get(name, b"null")) != b"null"), None):
+            raise InvalidRequest(f"`{by_id}` is not taken here. Send the whole conversation as `input`.", code="unsupported")
+        inline, media_tokens = (0, 0) if _is_text(request, body) else _media(body)
+        is_bounded = (_BOUNDED_FIELDS | set(_BY_ID)).issuperset(fields) and all(tool.type in _OWN_TOOLS for tool in request.tools or ())
+        user = request.safety_identifier or request.user
+        return CallRequest(
+            body=openai.naming(body, asked.model, request.model),
+            model=openai.required_model(asked.model or request.model),
+            is_stream=bool(request.stream),
+            wants_usage=True,
+            input_bound=max(len(body) - inline, 0) + media_tokens + OVERHEAD,
+            media_tokens=media_tokens,
+            output_limit=request.max_output_tokens,
+            open_ended=bool(media_tokens) or not is_bounded,
+            kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
+            end_user=user if isinstance(user, str) else None,
+        )
+
+    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
+        changes: dict[str, object] = {} if model is None else {"model": model}
+        if output_limit is not None:
+            changes["max_output_tokens"] = output_limit
+        return replace_fields(request.body, changes) if changes else request.body
+
+    def usage_of(self, answer: bytes) -> Usage | None:
+        return usage_in(answer, "usage", read_usage)
+
+    def tells(self, events: bytes) -> bool:
+        return any(events.find(end) >= 0 for end in _ENDS) or (events.find(b'"error"') >= 0 and _ERROR.search(events) is not None)
+
+    def read_event(self, event: bytes) -> StreamEvent:
+        try:
+            told = _events.decode(event_data(event))
+        except UNREADABLE:
+            return StreamEvent()
+        if told.type == "error":
+            return StreamEvent(error=str(told.message or "error without a message"))
+        if told.type.encode() not in _ENDS:
+            return StreamEvent()
+        response = object_of(told.response)
+        error = object_of(response.get("error"))
+        return StreamEvent(
+            usage=read_usage(response.get("usage")),
+            is_terminal=True,
+            error=str(error.get("message") or error.get("code") or "failed") if told.type == "response.failed" else None,
+        )
+
+    def request_texts(self, body: bytes) -> list[str]:
+        request = decode(body, dict[str, Any])
+        return texts([request.get(name) for name in ("instructions", "input", "tools", "text")], _SILENT)
+
+    def answer_texts(self, answer: bytes) -> list[str]:
+        try:
+            return texts(object_of(msgspec.json.decode(answer)).get("output"), _SILENT)
+        except UNREADABLE:
+            return []
+
+    def event_texts(self, events: bytes) -> list[str]:
+        return texts([told.get("delta") for told in events_of(events) if str(told.get("type")).endswith(".delta")], _SILENT)
+
+    def error_event(self, error: ProxyError) -> bytes:
+        told = {"type": "error", "code": error.code, "message": str(error), "param": None, "sequence_number": 0}
+        return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
+
+    error_body = staticmethod(openai.error_body)
+
+
+class InputTokens(Responses):
+    """`/v1/responses/input_tokens`: https://platform.openai.com/docs/api-reference/responses/input-tokens. It costs nothing."""
+
+    api = "responses.input_tokens"
+    path = "/v1/responses/input_tokens"
+
+    def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
+        request = decode(body, _Request)
+        model = openai.required_model(asked.model or request.model)
+        return CallRequest(body=openai.naming(body, asked.model, request.model), model=model, has_output=False, is_free=True)
+
+
+def read_usage(reported: object) -> Usage | None:
+    """None where the report lacks a count, or has one that can't be true."""
+    if not isinstance(reported, dict):
+        return None
+    given, answered = reported.get("input_tokens"), reported.get("output_tokens")
+    if not is_count(given) or not is_count(answered):
+        return None
+    of_input = object_of(reported.get("input_tokens_details"))
+    of_output = object_of(reported.get("output_tokens_details"))
+    return Usage(
+        input_tokens=given,
+        output_tokens=answered,
+        cache_read_tokens=count(of_input.get("cached_tokens")),
+        cache_write_tokens=count(of_input.get("cache_write_tokens")),
+        reasoning_tokens=count(of_output.get("reasoning_tokens")),
+    )
+
+
+def _is_text(request: _Request, body: bytes) -> bool:
+    """Whether nothing but text can be in it, however its fields are read."""
+    if any(body.find(field) >= 0 for field in (b'"image_url"', b'"file_id"', b'"file_data"', b'"file_url"')) or ESCAPED_NAME.search(body):
+        return False
+    items = request.input if isinstance(request.input, list) else []
+    return all(item.type in _TEXT_ITEMS and _are_text(item.content) and _are_text(item.output) for item in items)
+
+
+def _are_text(parts: object) -> bool:
+    return not isinstance(parts, list) or all(object_of(part).get("type") in _TEXT_PARTS for part in parts)
+
+
+def _media(body: bytes) -> tuple[int, int]:
+    """Bytes that are inline media, and the tokens held in the stead of all media; at least 1, as there may be some."""
+    inline, media = 0, 0
+    waiting: list[Any] = [decode(body, dict[str, Any]).get("input")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for name in ("image_url", "file_data", "data"):
+                held = value.get(name)
+                inline += len(held) if isinstance(held, str) and (name == "data" or held.startswith("data:")) else 0
+            media += value.get("type") in ("input_image", "input_file", "input_audio")
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return inline, max(media * IMAGE_TOKENS, 1)
