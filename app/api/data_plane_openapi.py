@@ -106,7 +106,7 @@ def _call(protocol: Protocol) -> dict[str, Any]:
     return {
         "tags": [_TAG],
         "summary": summary,
-        "operationId": protocol.api,
+        "operationId": protocol.path.partition(":")[2] or protocol.api,
         "security": _SECURITY,
         "description": "The body goes to the upstream as it is; every field that the upstream knows is allowed. "
         "The answer is the upstream's own, with `X-Request-ID`, by which `GET /logs/{request_id}` explains its bill.",

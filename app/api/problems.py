@@ -1,4 +1,4 @@
-"""Errors on their way out: RFC 9457 problem details, and OpenAI's envelope for paths under `/v1`.
+"""Errors on their way out: RFC 9457 problem details, and for the paths of the data plane the envelope of their protocol.
 
 Values that were sent are never repeated in what is said about them: they may be secrets.
 """
@@ -16,7 +16,7 @@ from starlette.routing import Match
 from uuid_utils.compat import uuid7
 
 from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ProxyError, UnacceptableValue, UnexpectedFault
-from app.gateway.protocols.openai import error_body
+from app.gateway.protocols.envelopes import envelope_of
 
 PROBLEM = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -90,9 +90,9 @@ async def _on_defect(request: Request, _: Exception) -> Response:
 def answer(request: Request, error: ProxyError, faults: list[FieldError] | None = None, *, status: int | None = None) -> Response:
     """The error in the envelope of the path that was asked for."""
     status = status or error.status
-    if _is_openai(request):
+    if envelope := envelope_of(request.url.path, request.headers):
         headers = {**error.headers, "X-Request-ID": str(uuid7())}
-        return Response(error_body(error), status, headers=headers, media_type="application/json")
+        return Response(envelope(error), status, headers=headers, media_type="application/json")
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=str(error), code=error.code, errors=faults)
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers=error.headers, media_type=PROBLEM)
 
@@ -110,8 +110,4 @@ def _methods(request: Request) -> list[str]:
 
 
 def _unknown_code(request: Request) -> str:
-    return "unknown_url" if _is_openai(request) else "not_found"
-
-
-def _is_openai(request: Request) -> bool:
-    return request.url.path == "/v1" or request.url.path.startswith("/v1/")
+    return "unknown_url" if envelope_of(request.url.path, request.headers) else "not_found"

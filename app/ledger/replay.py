@@ -52,7 +52,8 @@ class Replay:
         done = False
         try:
             outcomes = await asyncio.to_thread(_outcomes_of, segment)
-            log.info("replaying the spool of a process that has ended", segment=segment.path.name, records=len(outcomes))
+            if outcomes:
+                log.info("replaying the spool of a process that has ended", segment=segment.path.name, records=len(outcomes))
             done = await self._settle(segment, outcomes)
         except Exception:
             log.exception("a segment of the spool can't be replayed; it stays", segment=segment.path.name)
@@ -76,7 +77,8 @@ class Replay:
             if time.monotonic() - said > SAY_EVERY:
                 said = time.monotonic()
                 log.info("replaying", segment=segment.path.name, settled=settled, records=len(outcomes))
-        log.info("replayed", segment=segment.path.name, records=len(outcomes))
+        if outcomes:
+            log.info("replayed", segment=segment.path.name, records=len(outcomes))
         return True
 
 
