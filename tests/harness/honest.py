@@ -2,33 +2,85 @@
 
 It speaks `/v1/chat/completions` (tools, JSON schema, `n`, output limits, streams), `/v1/completions`, `/v1/embeddings`
 and `/v1/models`, and reports usage as OpenAI does: in a stream only when `stream_options.include_usage` asks for it.
+
+Of `/v1/responses`, `/v1/messages` and Gemini it speaks tools, output limits, streams and reasoning; each has a module that
+reads its requests and shapes its answers. What those count of a request is free and stays out of the ledger.
 """
 
 import base64
 import json
 import struct
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
+from tests.harness import honest_anthropic, honest_gemini, honest_responses
 from tests.harness.answers import Answer, Usage, sse
 
 _PER_MESSAGE = 3
+_STREAM = {"content-type": "text/event-stream; charset=utf-8"}
 
 
-def reply(path: str, body: bytes) -> Answer:
+def reply(path: str, body: bytes, query: Mapping[str, str] | None = None) -> Answer:
+    """`query`: the URL's. None: it isn't known, and Gemini streams as with `alt=sse`."""
     route = path.partition("?")[0]
+    if protocol := _protocol(route):
+        try:
+            return _speak(protocol, route, json.loads(body), query)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as unfit:
+            return Answer(pieces=[json.dumps(protocol.error(400, f"the stand-in can't read this: {unfit!r}")).encode()], status=400)
     if route.endswith("/models"):
         return _json({"object": "list", "data": [{"id": "stand-in", "object": "model", "created": 1, "owned_by": "us"}]})
+    spoken = {"/chat/completions": _chat, "/completions": _completion, "/embeddings": _embeddings}
+    speak = next((spoken[ending] for ending in spoken if route.endswith(ending)), None)
+    if speak is None:
+        return _error(404, f"the stand-in has no {route}", "not_found")
     try:
-        request = json.loads(body)
-        if route.endswith("/chat/completions"):
-            return _chat(request)
-        if route.endswith("/completions"):
-            return _completion(request)
-        if route.endswith("/embeddings"):
-            return _embeddings(request)
+        return speak(json.loads(body))
     except (ValueError, TypeError, KeyError, AttributeError) as unfit:
         return _error(400, f"the stand-in can't read this: {unfit!r}", "invalid_request_error")
-    return _error(404, f"the stand-in has no {route}", "not_found")
+
+
+def _protocol(route: str) -> ModuleType | None:
+    """The module that knows it; None for OpenAI's older ones."""
+    if route.endswith(("/responses", "/responses/input_tokens")):
+        return honest_responses
+    if route.endswith(("/messages", "/messages/count_tokens")):
+        return honest_anthropic
+    return honest_gemini if ":" in route.rpartition("/")[2] else None
+
+
+def _speak(protocol: ModuleType, route: str, request: dict[str, Any], query: Mapping[str, str] | None) -> Answer:
+    action = route.replace(":", "/").rpartition("/")[2]
+    if action in ("embedContent", "batchEmbedContents"):
+        return _gemini_embeddings(request, is_batch=action == "batchEmbedContents")
+    prompt = protocol.texts(request)
+    usage_input = sum(_PER_MESSAGE + len(text.split()) for text in prompt)
+    if action == "countTokens":
+        return _json({"totalTokens": usage_input})
+    if action in ("count_tokens", "input_tokens"):
+        named = {"object": "response.input_tokens"} if action == "input_tokens" else {}
+        return _json(named | {"input_tokens": usage_input})
+    tool = protocol.tool(request)
+    call = (tool[0], _instance(tool[1])) if tool else None
+    whole = (json.dumps(call[1]) if call else "You said " + prompt[-1]).split(" ")
+    words = whole if call else whole[: protocol.limit(request)]
+    thoughts = protocol.thoughts(request)
+    usage = Usage(input=usage_input, output=len(words) + thoughts, reasoning=thoughts)
+    said = {"words": words, "call": call, "is_cut": len(words) < len(whole), "usage": usage}
+    if action == "streamGenerateContent" and query is not None and query.get("alt") != "sse":
+        return Answer(pieces=honest_gemini.array(request, **said), framing="chunked", usage=usage)
+    if action == "streamGenerateContent" or request.get("stream"):
+        return Answer(pieces=protocol.events(request, **said), framing="chunked", headers=_STREAM, usage=usage)
+    return _json(protocol.whole(request, **said), usage)
+
+
+def _gemini_embeddings(request: dict[str, Any], *, is_batch: bool) -> Answer:
+    texts = [honest_gemini.texts({"contents": [one["content"]]})[0] for one in (request["requests"] if is_batch else [request])]
+    usage = Usage(input=sum(len(text.split()) for text in texts))
+    embeddings = [{"values": [0.25, -0.5, 0.25, -0.5]} for _ in texts]
+    told = {"embeddings": embeddings} if is_batch else {"embedding": embeddings[0]}
+    return _json(told | {"usageMetadata": {"promptTokenCount": usage.input}}, usage)
 
 
 def _chat(request: dict[str, Any]) -> Answer:
@@ -84,7 +136,7 @@ def _chat_stream(
     if asked:
         events.append(chunk | {"choices": [], "usage": usage.chat()})
     pieces = [*map(sse, events), sse("[DONE]")]
-    return Answer(pieces=pieces, framing="chunked", headers={"content-type": "text/event-stream; charset=utf-8"}, usage=usage)
+    return Answer(pieces=pieces, framing="chunked", headers=_STREAM, usage=usage)
 
 
 def _completion(request: dict[str, Any]) -> Answer:
@@ -126,7 +178,7 @@ def _instance(schema: dict[str, Any]) -> Any:
     """The least value that the schema allows."""
     if "enum" in schema:
         return schema["enum"][0]
-    kind = schema.get("type", "object")
+    kind = str(schema.get("type", "object")).lower()  # Gemini's are in capitals
     if kind == "object":
         return {name: _instance(part) for name, part in (schema.get("properties") or {}).items()}
     return {"string": "some text", "integer": 7, "number": 1.5, "boolean": True, "array": []}.get(kind)
