@@ -11,8 +11,9 @@ from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BodyTooLarge, InvalidRequest, ProxyError
+from app.errors import BodyTooLarge, ProxyError
 from app.gateway.protocols import Protocol
+from app.gateway.unpack import unpack
 
 
 class ClientGone(Exception):
@@ -35,14 +36,13 @@ class Client:
         self._look_at_send: asyncio.TimerHandle | None = None
 
     async def read_body(self, *, largest: int) -> bytes:
-        """Raises `BodyTooLarge` as soon as the limit is passed, `ClientGone`."""
+        """Unpacked, where it came compressed. Raises `BodyTooLarge` as soon as the limit is passed, `InvalidRequest`,
+        `ClientGone`."""
         headers = dict(self.headers)
         too_large = BodyTooLarge(f"The request body is larger than {largest} bytes, the most that is taken here. Send less.")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > largest:
             raise too_large
-        if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
-            raise InvalidRequest("Compressed bodies are not taken here. Send the body as it is.", code="unsupported_content_encoding")
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -55,7 +55,10 @@ class Client:
                 raise too_large
             chunks.append(chunk)
             if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                break
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+        return body if encoding in ("identity", "") else await unpack(body, encoding, largest=largest)
 
     async def when_gone(self, then: Callable[[], None]) -> None:
         """Calls `then` when the client has left. To be used once the request has been read: nothing else comes after it."""

@@ -106,6 +106,7 @@ class GenerateContent:
         return StreamEvent(
             usage=None if told.usage_metadata is None else read_usage(told.usage_metadata),
             is_closing=any(object_of(candidate).get("finishReason") for candidate in _list(told.candidates)) or bool(told.prompt_feedback),
+            is_terminal=bool(error),
             error=str(error.get("message") or error.get("status") or "error without a message") if error else None,
         )
 

@@ -147,7 +147,7 @@ class Messages:
             case "message_stop":
                 return StreamEvent(is_terminal=True)
             case "error":
-                return StreamEvent(error=str(object_of(told.error).get("message") or "error without a message"))
+                return StreamEvent(is_terminal=True, error=str(object_of(told.error).get("message") or "error without a message"))
         return StreamEvent()
 
     def request_texts(self, body: bytes) -> list[str]:

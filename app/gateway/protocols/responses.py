@@ -137,7 +137,7 @@ class Responses:
         except UNREADABLE:
             return StreamEvent()
         if told.type == "error":
-            return StreamEvent(error=str(told.message or "error without a message"))
+            return StreamEvent(is_closing=True, error=str(told.message or "error without a message"))
         if told.type.encode() not in _ENDS:
             return StreamEvent()
         response = object_of(told.response)
