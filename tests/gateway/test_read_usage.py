@@ -129,3 +129,13 @@ def test_what_is_no_json_has_no_usage(answer: bytes) -> None:
 )
 def test_usage_that_can_not_be_decoded_is_none(answer: bytes) -> None:
     assert openai.usage_of_answer(answer) is None
+
+
+@pytest.mark.parametrize(("total", "output"), [(50, 40), (40, 30), (None, 30)])
+def test_reasoning_that_is_counted_beside_the_completion_is_output_too(total: int | None, output: int) -> None:
+    reported = {"prompt_tokens": 10, "completion_tokens": 30, "total_tokens": total, "completion_tokens_details": {"reasoning_tokens": 10}}
+
+    usage = openai.read_usage(reported)
+
+    assert usage is not None
+    assert (usage.output_tokens, usage.reasoning_tokens) == (output, 10)

@@ -2,7 +2,8 @@
 
 Usage fields: OpenAI's API reference (`prompt_tokens`, `completion_tokens`, `*_details`), DeepSeek's
 (`prompt_cache_hit_tokens`), Moonshot's (`cached_tokens`), Groq's (`x_groq.usage` in streams). Mistral's
-`num_cached_tokens` is a figure of its servers that it does not price, so it is not read.
+`num_cached_tokens` is a figure of its servers that it does not price, so it is not read. Reasoning is a part of the
+completion, but for xAI, which counts it beside: then it is in the total, which tells.
 """
 
 import re
@@ -51,13 +52,16 @@ def read_usage(reported: object) -> Usage | None:
         return None
     of_prompt = object_of(reported.get("prompt_tokens_details"))
     of_completion = object_of(reported.get("completion_tokens_details"))
+    reasoning = count(of_completion.get("reasoning_tokens"))
+    if reasoning and total == prompt + completion + reasoning:
+        completion += reasoning
     cached = (of_prompt.get("cached_tokens"), reported.get("prompt_cache_hit_tokens"), reported.get("cached_tokens"))
     return Usage(
         input_tokens=prompt,
         output_tokens=completion,
         cache_read_tokens=next((count(value) for value in cached if value is not None), 0),
         cache_write_tokens=count(of_prompt.get("cache_write_tokens")),
-        reasoning_tokens=count(of_completion.get("reasoning_tokens")),
+        reasoning_tokens=reasoning,
         audio_input_tokens=count(of_prompt.get("audio_tokens")),
         audio_output_tokens=count(of_completion.get("audio_tokens")),
     )
