@@ -4,6 +4,7 @@
 README's table; a test holds that.
 """
 
+import re
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
@@ -26,6 +27,14 @@ def _known_zone(name: str) -> str:
     except (KeyError, ValueError, OSError) as unknown:
         raise ValueError(f"{name!r} is no time zone of the IANA database, such as Asia/Shanghai or UTC") from unknown
     return name
+
+
+def _origins(text: str) -> str:
+    """Separated by commas."""
+    for origin in filter(None, map(str.strip, text.split(","))):
+        if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", origin):
+            raise ValueError(f"{origin!r} is no origin: write *, or scheme and host, as in https://chat.example.com,http://localhost:3000")
+    return text
 
 
 ENV_FILE = Path(".env")
@@ -79,6 +88,7 @@ class Settings(BaseSettings):
     output_limit: Literal["apply", "refuse"] = "apply"
     allow_unpriced: bool = False
     topup_url: str | None = Field(default=None, pattern=r"^https?://")
+    cors_origins: Annotated[str, AfterValidator(_origins)] = ""
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     admit_wait: Seconds = Field(default=2.0, gt=0, le=60)

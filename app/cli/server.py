@@ -13,6 +13,7 @@ from rich.markup import escape
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from app.api.cors import for_browsers
 from app.api.data_plane import data_plane_first
 from app.errors import StartupError
 from app.main import create_app
@@ -27,7 +28,9 @@ DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
 
 def app_of_worker() -> ASGIApp:
     """What uvicorn calls in each serving process."""
-    return data_plane_first(create_app(demo_secret=os.environ.get(DEMO_SECRET)))
+    settings = Settings.load()
+    app = data_plane_first(create_app(settings, demo_secret=os.environ.get(DEMO_SECRET)))
+    return for_browsers(app, settings.cors_origins) if settings.cors_origins else app
 
 
 def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:

@@ -40,6 +40,8 @@ HIDDEN_ANSWER_HEADERS = frozenset(
 HIDDEN_ANSWER_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit-", b"cf-", b"access-control-")
 """What of an upstream's headers stays here: hop-by-hop, and all that tells of our account with it or of its own edge."""
 
+_UNBUFFERED = (b"x-accel-buffering", b"no")
+"""Tells an nginx before this proxy to pass events on at once."""
 _PASSABLE = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte == 0x7F else byte for byte in range(256))
 """Control characters in a header's value go on as spaces (RFC 9110, 5.5)."""
 
@@ -84,12 +86,13 @@ def _url(call: AdmittedCall) -> str:
 
 
 def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
-    """What of the upstream's headers the client gets."""
-    hidden = HIDDEN_ANSWER_HEADERS | {b"content-length"} if answer.is_stream else HIDDEN_ANSWER_HEADERS  # events may be taken out
+    """What of the upstream's headers the client gets. A stream's length isn't known: events may be taken out."""
+    hidden = HIDDEN_ANSWER_HEADERS | {b"content-length", b"x-accel-buffering"} if answer.is_stream else HIDDEN_ANSWER_HEADERS
     passing = [(name.lower(), value) for name, value in answer.raw_headers]
-    return [
+    headers = [
         (name, value.translate(_PASSABLE)) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)
     ]
+    return [*headers, _UNBUFFERED] if answer.is_stream else headers
 
 
 def _attempt(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:
