@@ -19,6 +19,7 @@ WRONG = {
     "SETTLE_WAIT": ("never", "SETTLE_WAIT"),
     "OUTPUT_LIMIT": ("maybe", "OUTPUT_LIMIT"),
     "TOPUP_URL": ("not a url", "TOPUP_URL"),
+    "CORS_ORIGINS": ("chat.example.com", "CORS_ORIGINS"),
     "HOST": ("ü..x", "HOST"),
     "DATA_DIR": ("/proc/[/foo]", "DATA_DIR (/proc/[/foo])"),
 }

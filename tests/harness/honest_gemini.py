@@ -25,7 +25,8 @@ def tool(request: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     declared = [function for one in request.get("tools") or [] for function in one.get("functionDeclarations") or []]
     if not declared or "functionResponse" in request["contents"][-1]["parts"][-1]:
         return None
-    return declared[0]["name"], declared[0].get("parametersJsonSchema") or declared[0].get("parameters") or {}
+    schemas = (declared[0].get(name) for name in ("parametersJsonSchema", "parameters_json_schema", "parameters"))
+    return declared[0]["name"], next(filter(None, schemas), {})
 
 
 def thoughts(request: dict[str, Any]) -> int:
