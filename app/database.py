@@ -8,10 +8,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import Unavailable
 
@@ -51,6 +55,7 @@ class Database:
                 "server_settings": {"application_name": application_name, "jit": "off", "timezone": "UTC"},
             },
         )
+        event.listen(self.engine.sync_engine, "checkout", _only_open)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
@@ -81,6 +86,13 @@ class Database:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.engine.dispose()
+
+
+def _only_open(_: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """A connection that the server has closed meanwhile, as at a restart, is replaced before it is used."""
+    opened = record.driver_connection
+    if isinstance(opened, asyncpg.Connection) and opened.is_closed():
+        raise DisconnectionError("the server has closed it")
 
 
 _LOCKED = "55P03"

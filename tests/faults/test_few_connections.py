@@ -42,6 +42,19 @@ def strangers(proxy: Proxy) -> Iterator[Load]:
     assert {one.status for one in load.seen} <= {401, 503}
 
 
+def test_the_first_call_after_a_restart_of_the_database_is_taken(server: OwnPostgres, background: Background, tmp_path: Path) -> None:
+    """Though the connections of the pool are those that the server has closed."""
+    with ExitStack() as stack:
+        (proxy,) = stack.enter_context(replicas(server.url, tmp_path, 1))
+        with reconnecting(background, server.url) as db:
+            scene = stack.enter_context(scenes.scene(proxy, stack.enter_context(Admin(proxy.url)), db))
+            assert scene.post(scene.chat()).status_code == 200
+        restart(server, MANY)
+        time.sleep(0.2)  # the proxy hears of it as soon as its loop turns
+
+        assert scene.post(scene.chat()).status_code == 200
+
+
 def is_refused(load: Load, since: float) -> bool:
     return any(one.status == 503 and one.started > since for one in load.seen)
 

@@ -783,7 +783,7 @@ def test_any_history_leaves_what_the_model_says(place: Place, tally: Callable[[s
     try:
         run_state_machine_as_test(seed(chosen)(make) if IS_FULL else make, settings=how)
     finally:
-        tally("random histories of the ledger", "steps", RUNS * STEPS).add(place.reached["steps"])
+        tally("random histories of the ledger", f"runs of up to {STEPS} steps", RUNS).add(place.reached["runs"])
         for what in REACHED:
             tally(f"random histories: {what}", "times", LEAST).add(place.reached[what])
     assert [what for what in REACHED if place.reached[what] < LEAST] == []

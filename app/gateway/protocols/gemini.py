@@ -112,7 +112,8 @@ class GenerateContent:
 
     def request_texts(self, body: bytes) -> list[str]:
         fields = _fields(decode(body, dict[str, Any]))
-        return texts([fields.get(name) for name in ("systemInstruction", "contents", "tools", "content", "requests")], _SILENT)
+        embedded = [object_of(one).get("content") for one in _list(fields.get("requests"))]
+        return texts([*(fields.get(name) for name in ("systemInstruction", "contents", "tools", "content")), *embedded], _SILENT)
 
     def answer_texts(self, answer: bytes) -> list[str]:
         try:
