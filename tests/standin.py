@@ -170,7 +170,7 @@ class StandIn:
     async def _reply(self, received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answers; False when the connection can't be used again."""
         scripted = self._script.popleft() if self._script else self._always
-        answer = scripted or honest.reply(received.path, received.body)
+        answer = scripted or honest.reply(received.path, received.body, received.query)
         if self._hold is not None and answer.before is None:
             answer.before = self._hold
 

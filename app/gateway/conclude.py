@@ -54,10 +54,13 @@ class Conclusion:
                 usage, source = await self._estimate(output)
             else:
                 usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
-        if self._departure.has_happened():
-            end = _End("success", "client_gone", meter.error or (LEFT if self._departure.cancelled else broken or LEFT))
-        elif broken or meter.error:
-            end = _End("failed", "upstream_broken" if broken else "upstream_error", meter.error or broken)
+        has_left = self._departure.has_happened()
+        if meter.error:  # clients leave when they are told of one
+            end = _End("failed", "upstream_error", meter.error)
+        elif has_left:
+            end = _End("success", "client_gone", LEFT if self._departure.cancelled else broken or LEFT)
+        elif broken:
+            end = _End("failed", "upstream_broken", broken)
         elif source == "none":
             end = _End("failed", "upstream_empty", "The upstream ended its stream without an answer.")
         else:

@@ -64,6 +64,17 @@ def test_a_stream_given_up_before_it_began_is_cancelled_upstream_and_free(scene:
     assert (row["bill"], row["charge"], row["http_status"]) == (0, 0, None)
 
 
+def test_a_client_that_leaves_because_it_was_told_of_an_error_has_not_given_up(scene: Scene) -> None:
+    told = {"error": {"message": "overloaded", "code": "server_error"}}
+    scene.upstream.stream([*WORDS[:2], told, "[DONE]"], pauses={3: Gate()})
+    with scene.http.stream("POST", "/v1/chat/completions", json=scene.chat(stream=True)) as answer:
+        assert any("overloaded" in line for line in answer.iter_lines())
+
+    row = scene.row()
+    assert (row["status"], row["end_reason"], row["error_message"]) == ("failed", "upstream_error", "overloaded")
+    assert (row["usage_source"], row["output_tokens"]) == ("estimated", 2)
+
+
 @pytest.mark.parametrize("client_gone", ["cancel", "drain"])
 def test_an_answer_that_is_no_stream_is_read_to_its_end_and_billed(new_scene: Callable[..., Scene], client_gone: str) -> None:
     scene = new_scene(client_gone=client_gone)

@@ -1,6 +1,7 @@
 """The official `google-genai` client, sync and async, on the root of the proxy: what it is answered, what it raises, and
 what each call leaves in the ledger."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,7 @@ from tests.harness.honest_gemini import THOUGHTS, array, counts, event
 from tests.harness.scene import RATES, UPSTREAM_SECRET, Scene
 
 Connect = Callable[..., Any]
+Connections = tuple[httpx2.Client, aiohttp.ClientSession]
 
 WEATHER = types.Tool(
     function_declarations=[
@@ -49,34 +51,39 @@ def scene(new_scene: Callable[..., Scene]) -> Scene:
     return new_scene(base_path="/v1beta")
 
 
-@pytest.fixture(params=["sync", "async"])
-async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    """`connect(scene)` is an official client with the scene's key, which never retries by itself. It speaks plain HTTP here
-    and needs no certificates, which take long to read."""
-    made: list[genai.Client] = []
+@pytest.fixture
+async def connections() -> AsyncIterator[Connections]:
+    """The clients' own. They speak plain HTTP here and need no certificates, which take long to read."""
     async with aiohttp.ClientSession() as session:
-        http = httpx2.Client(trust_env=False, verify=False)
-
-        def client(scene: Scene, *, key: str | None = None, timeout: int = 20_000) -> Any:
-            options = types.HttpOptions(
-                base_url=scene.proxy.url,
-                timeout=timeout,
-                httpx_client=http,
-                async_client_args={"verify": False},
-                aiohttp_client=session,
-            )
-            made.append(genai.Client(api_key=key or scene.key, http_options=options))
-            return made[-1] if request.param == "sync" else made[-1].aio
-
-        yield client
-        for one in made:
-            await one.aio.aclose()
-            one.close()
-        http.close()
+        with httpx2.Client(trust_env=False, verify=False) as http:
+            yield http, session
 
 
-async def leave(stream: Any) -> None:
-    await stream.aclose() if hasattr(stream, "aclose") else stream.close()
+@pytest.fixture(params=["sync", "async"])
+async def connect(request: pytest.FixtureRequest, connections: Connections) -> AsyncIterator[Connect]:
+    """`connect(scene)` is an official client with the scene's key, which never retries by itself."""
+    http, session = connections
+    made: list[genai.Client] = []
+
+    def client(scene: Scene, *, key: str | None = None, timeout: int = 20_000) -> Any:
+        unread = {"verify": False}
+        options = types.HttpOptions(
+            base_url=scene.proxy.url, timeout=timeout, httpx_client=http, aiohttp_client=session, async_client_args=unread
+        )
+        made.append(genai.Client(api_key=key or scene.key, http_options=options))
+        return made[-1] if request.param == "sync" else made[-1].aio
+
+    yield client
+    for one in made:
+        await one.aio.aclose()
+        one.close()
+
+
+async def leave(connections: Connections) -> None:
+    """As a client's process does when it ends: to break out of the client's loops keeps the connection."""
+    http, session = connections
+    http.close()
+    await session.close()
 
 
 def text_of(got: list[Any]) -> str:
@@ -366,6 +373,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     gate = scene.upstream.hold()
     with pytest.raises((httpx2.TimeoutException, TimeoutError)):
         await done(connect(scene, timeout=300).models.generate_content(model=scene.model, contents="are you there"))
+    await asyncio.sleep(0.1)  # in which the asynchronous client closes its connection
     gate.open()
 
     row = scene.row()
@@ -379,16 +387,17 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     ("events", "source"), [pytest.param(TOLD, "provider", id="usage told"), pytest.param(UNTOLD, "estimated", id="usage untold")]
 )
 async def test_a_client_that_leaves_a_stream_pays_what_was_delivered(
-    scene: Scene, connect: Connect, events: list[bytes], source: str
+    scene: Scene, connect: Connect, connections: Connections, events: list[bytes], source: str
 ) -> None:
     scene.upstream.stream(events, pauses={3: Gate()})
 
     stream = await done(connect(scene).models.generate_content_stream(model=scene.model, contents="word " * 20))
     delivered = await first_chunks(stream, 3)
-    await leave(stream)
+    await leave(connections)
 
     assert [chunk.text for chunk in delivered] == ["red", " green", " blue"]
-    wait_until(scene.upstream.requests[0].gone.is_set, what="the upstream's connection is closed")
+    gone = scene.upstream.requests[0].gone
+    await asyncio.to_thread(wait_until, gone.is_set, what="the upstream's connection is closed")  # the client's loop closes its own
     row = scene.row()
     assert (row["status"], row["usage_source"], row["end_reason"]) == ("success", source, "client_gone")
     assert row["output_tokens"] == 3

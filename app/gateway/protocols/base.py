@@ -170,6 +170,12 @@ def names_in(value: bytes) -> set[bytes]:
     return {parts[at] for at in range(1, len(parts) - 1, 2) if parts[at + 1].lstrip().startswith(b":")}
 
 
+def changed(body: bytes, **changes: object | None) -> bytes:
+    """The JSON object with the fields set anew that are not None; the same bytes where all are."""
+    made = {name: value for name, value in changes.items() if value is not None}
+    return replace_fields(body, made) if made else body
+
+
 def replace_fields(body: bytes, changes: Mapping[str, object]) -> bytes:
     """The JSON object with some fields set anew; the values of all others keep their bytes."""
     fields: dict[str, object] = dict(decode(body, dict[str, msgspec.Raw]))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.chat_bound import bound_input
 from app.gateway.protocols.texts import texts
 
@@ -67,14 +67,9 @@ class ChatCompletions:
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
-        changes: dict[str, object] = {}
-        if model is not None:
-            changes["model"] = model
-        if output_limit is not None:
-            changes["max_completion_tokens" if _NEEDS_COMPLETION_LIMIT.match(model or request.model) else "max_tokens"] = output_limit
-        if ask_usage:
-            changes["stream_options"] = openai.asking_usage(request.body)
-        return replace_fields(request.body, changes) if changes else request.body
+        limit = "max_completion_tokens" if _NEEDS_COMPLETION_LIMIT.match(model or request.model) else "max_tokens"
+        asking = openai.asking_usage(request.body) if ask_usage else None
+        return changed(request.body, model=model, stream_options=asking, **{limit: output_limit})
 
     def request_texts(self, body: bytes) -> list[str]:
         chat = decode(body, dict[str, Any])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
 _DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens)"\s*:', re.IGNORECASE)
@@ -51,12 +51,8 @@ class Completions:
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
-        changes: dict[str, object] = {} if model is None else {"model": model}
-        if output_limit is not None:
-            changes["max_tokens"] = output_limit
-        if ask_usage:
-            changes["stream_options"] = openai.asking_usage(request.body)
-        return replace_fields(request.body, changes) if changes else request.body
+        asking = openai.asking_usage(request.body) if ask_usage else None
+        return changed(request.body, model=model, max_tokens=output_limit, stream_options=asking)
 
     def request_texts(self, body: bytes) -> list[str]:
         return texts(decode(body, dict[str, Any]).get("prompt"), openai.SILENT)

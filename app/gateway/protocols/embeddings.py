@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from app.gateway.protocols import openai
-from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, decode, refuse_ambiguous_names, replace_fields
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
 _DECISIVE = re.compile(rb'"(model|input)"\s*:', re.IGNORECASE)
@@ -36,7 +36,7 @@ class Embeddings:
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
-        return request.body if model is None else replace_fields(request.body, {"model": model})
+        return changed(request.body, model=model)
 
     def request_texts(self, body: bytes) -> list[str]:
         return texts(decode(body, dict[str, Any]).get("input"), openai.SILENT)

@@ -13,7 +13,7 @@ import msgspec
 
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols.base import StreamEvent, decode, replace_fields
+from app.gateway.protocols.base import StreamEvent, changed, decode
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of
 
@@ -103,7 +103,7 @@ def required_model(model: str | None) -> str:
 
 def naming(body: bytes, asked: str | None, named: str | None) -> bytes:
     """The request with the model that its URL names, where that isn't the one in it."""
-    return body if asked is None or asked == named else replace_fields(body, {"model": asked})
+    return body if asked == named else changed(body, model=asked)
 
 
 def asking_usage(body: bytes) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from app.gateway.protocols.base import (
     Asked,
     CallRequest,
     StreamEvent,
+    changed,
     decode,
     refuse_ambiguous_names,
-    replace_fields,
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
@@ -120,10 +120,7 @@ class Responses:
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
-        changes: dict[str, object] = {} if model is None else {"model": model}
-        if output_limit is not None:
-            changes["max_output_tokens"] = output_limit
-        return replace_fields(request.body, changes) if changes else request.body
+        return changed(request.body, model=model, max_output_tokens=output_limit)
 
     def usage_of(self, answer: bytes) -> Usage | None:
         return usage_in(answer, "usage", read_usage)
