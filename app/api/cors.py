@@ -3,6 +3,7 @@
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.gateway.client import SERVER_SEND
 from app.gateway.protocols.envelopes import envelope_of
 
 _EXPOSED = ("X-Request-ID", "X-Max-Tokens-Applied", "Retry-After")
@@ -23,6 +24,7 @@ def for_browsers(app: ASGIApp, origins: str) -> ASGIApp:
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         is_open = scope["type"] == "http" and envelope_of(scope["path"], ()) is not None
+        scope[SERVER_SEND] = send
         await (opened if is_open else app)(scope, receive, send)
 
     return serve

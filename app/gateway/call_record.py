@@ -133,6 +133,8 @@ class CallRecord:
         charge = price.charge(usage.meters(), input_tokens=usage.input_tokens)
         cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
         for model, used in usage.others.items():
+            if model in (self._row["model_name"], self._row.get("upstream_model")):
+                continue  # its own counts hold it
             if (theirs := self.price_of(model)) is None:
                 unpriced.append(clean(model, LONGEST_FLAG) or "")
                 continue

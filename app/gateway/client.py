@@ -15,6 +15,9 @@ from app.errors import BodyTooLarge, ProxyError
 from app.gateway.protocols import Protocol
 from app.gateway.unpack import unpack
 
+SERVER_SEND = "aigcspace.server_send"
+"""Where whoever wraps `send` puts the server's own into the scope."""
+
 
 class ClientGone(Exception):
     """The client left before its request was read, or before its answer began."""
@@ -97,7 +100,8 @@ class Client:
 
     def _cut_off(self) -> None:
         """ASGI has no word for it. uvicorn's `send` belongs to an object that knows the connection."""
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        server_send = self.scope.get(SERVER_SEND, self._send)
+        transport = getattr(getattr(server_send, "__self__", None), "transport", None)
         if transport is not None:
             transport.abort()
 

@@ -47,12 +47,12 @@ class Conclusion:
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
         usage, source = meter.usage, "provider"
-        if usage is None or meter.reports.is_partial:
+        if usage is None or meter.reports.is_partial or not usage.output_tokens:
             await self.count(meter)
             output = self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN
             if usage is None:
                 usage, source = await self._estimate(output)
-            else:
+            elif output > usage.output_tokens:
                 usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
         has_left = self._departure.has_happened()
         if meter.error:  # clients leave when they are told of one

@@ -48,6 +48,7 @@ class StreamMeter:
     _tail: bytes = b""
     _large_end: bytes = b""
     _held: bytes = b""
+    _saw_closing: bool = False
 
     def feed(self, chunk: bytes) -> bytes:
         """What the client may have now."""
@@ -74,13 +75,13 @@ class StreamMeter:
 
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
-        if self._held:
-            self.terminal = True
+        if self._saw_closing:
+            self.terminal, self.reports.is_partial = True, False
         if self._large_end:
             self._tell_large(self._large_end + self._tail)
         elif self._tail and self.protocol.tells(self._tail):
             told = self._tell(self._tail)
-            self.terminal = told.is_terminal or told.is_closing
+            self.terminal = self.terminal or told.is_terminal or told.is_closing
             if self.strips and told.is_usage_only:
                 self._tail = b""
             return
@@ -141,8 +142,9 @@ class StreamMeter:
         if told == _NOTHING:
             event = strict_events(event)
             told = self.protocol.read_event(event)
-        self.reports.take(told.usage, event, is_partial=told.is_partial)
+        self.reports.take(told.usage, event, is_partial=told.is_partial, is_addition=told.is_addition)
         self.error = told.error or self.error
+        self._saw_closing = self._saw_closing or told.is_closing
         self._keep(event)
         return told
 

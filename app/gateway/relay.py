@@ -53,7 +53,7 @@ class Relay:
             broken = await self._pass_events(meter)
             meter.finish()
             await self._conclusion.of_stream(meter, broken)
-        except asyncio.CancelledError:
+        except BaseException:  # the process stops, or a fault of our own: what was delivered is billed
             self._conclusion.interrupted(meter)
             raise
         if self._departure.cancelled:

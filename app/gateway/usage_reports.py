@@ -40,10 +40,10 @@ class UsageReports:
     unreadable: bool = False
     shrank: bool = False
 
-    def take(self, usage: Usage | None, source: bytes, *, is_partial: bool = False) -> None:
+    def take(self, usage: Usage | None, source: bytes, *, is_partial: bool = False, is_addition: bool = False) -> None:
         """`usage`: what could be read of the report in `source`, if there is one. What follows a partial report tells only of the
         counts that have changed."""
-        if usage is None:
+        if usage is None or (is_addition and self.usage is None):
             self.unreadable = self.unreadable or is_reported(source)
             return
         if max(usage.input_tokens, usage.output_tokens) > self.most:

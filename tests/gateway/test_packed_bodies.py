@@ -79,3 +79,11 @@ def test_a_bomb_is_refused(scene: Scene, encoding: str) -> None:
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
     assert "unpacks to" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_many_empty_parts_are_refused(scene: Scene, encoding: str) -> None:
+    answer = post(scene, PACKED[encoding](b"") * 100_000, encoding)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_compression")
+    assert answer.elapsed.total_seconds() < 5

@@ -53,12 +53,14 @@ class StreamEvent:
     """What one event of a stream says.
 
     `is_partial`: `usage` tells what is known before the output, which is counted here should the stream break off.
-    `is_usage_only`: the event is there only because usage was asked for. `is_terminal`: a client takes the answer as whole
-    once it has read this event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the
-    upstream's own words."""
+    `is_addition`: it tells only what an earlier report didn't, and is worth nothing without one. `is_usage_only`: the event
+    is there only because usage was asked for. `is_terminal`: a client takes the answer as whole once it has read this
+    event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the upstream's own words.
+    """
 
     usage: Usage | None = None
     is_partial: bool = False
+    is_addition: bool = False
     is_usage_only: bool = False
     is_terminal: bool = False
     is_closing: bool = False

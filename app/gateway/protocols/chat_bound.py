@@ -65,16 +65,26 @@ def bound_input(body: bytes, modalities: object) -> InputBound:
 
 def _has_server_tools(tools: bytes) -> bool:
     """Whether a tool may be one that the upstream runs itself, such as a web search, whose findings become input."""
-    if not tools or tools == b"null":
-        return False
-    if ESCAPED_NAME.search(tools):
+    if not are_own_tools(tools, frozenset({"function"})):
         return True
+    if tools in (b"", b"null"):
+        return False
+    fields = [set(decode(bytes(tool), dict[str, msgspec.Raw])) for tool in decode(tools, list[msgspec.Raw])]
+    return any(named - {"type", "function"} for named in fields)
+
+
+def are_own_tools(tools: bytes, types: frozenset[str]) -> bool:
+    """Whether all are of types that the client runs itself, or of none, however a parser takes a type that stands there twice."""
+    if tools in (b"", b"null"):
+        return True
+    if ESCAPED_NAME.search(tools) or not tools.lstrip().startswith(b"["):
+        return False
     for tool in decode(tools, list[msgspec.Raw]):
         named = decode(bytes(tool), dict[str, msgspec.Raw])
         twice = len(re.findall(rb'"type"\s*:', bytes(tool))) != _types_within(named) + ("type" in named)
-        if twice or set(named) - {"type", "function"} or bytes(named.get("type", b'"function"')) != b'"function"':
-            return True
-    return False
+        if twice or ("type" in named and bytes(named["type"]).strip(b'"').decode("latin-1") not in types):
+            return False
+    return True
 
 
 def _types_within(named: dict[str, msgspec.Raw]) -> int:

@@ -6,6 +6,7 @@ the usage so far; the one with a `finishReason` is the last, though nothing forb
 ways, `maxOutputTokens` and `max_output_tokens`, as JSON of protocol buffers may; those of a value of nothing are left out.
 """
 
+import json
 import re
 from typing import Any
 
@@ -24,6 +25,10 @@ OVERHEAD = 64
 """Tokens that the provider may add beyond the bytes of the request."""
 
 _MEDIA = re.compile(rb'"(?:inline_?data|file_?data)"\s*:', re.IGNORECASE)
+_DECISIVE = re.compile(
+    rb'"(contents|tools|system_?instruction|generation_?config|max_?output_?tokens|candidate_?count|response_?modalities)"\s*:',
+    re.IGNORECASE,
+)
 _BOUNDED_FIELDS = frozenset(
     {"contents", "systemInstruction", "generationConfig", "tools", "toolConfig", "safetySettings", "labels", "serviceTier", "model"}
 )
@@ -62,11 +67,13 @@ class GenerateContent:
     is_stream = False
 
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
+        _refuse_doubles(body)
         fields = _fields(decode(body, dict[str, Any]))
         config = _fields(object_of(fields.get("generationConfig")))
         has_media = bool(_MEDIA.search(body)) or ESCAPED_NAME.search(body) is not None
         inline, media_tokens = _media(fields.get("contents")) if has_media else (0, 0)
-        modalities = config.get("responseModalities") or []
+        modalities = config.get("responseModalities")
+        is_text_alone = isinstance(modalities, list) and {str(modality).upper() for modality in modalities} == {"TEXT"}
         return CallRequest(
             body=body,
             model=openai.required_model(asked.model),
@@ -80,7 +87,7 @@ class GenerateContent:
             open_ended=has_media or not _BOUNDED_FIELDS.issuperset(fields) or _has_server_tools(fields.get("tools")),
             kinds=TEXT_KINDS
             | ({"audio_input"} if has_media else frozenset())
-            | {kind for name, kind in (("AUDIO", "audio_output"), ("IMAGE", "image_output")) if name in modalities},
+            | (frozenset() if is_text_alone else {"audio_output", "image_output"}),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -103,9 +110,11 @@ class GenerateContent:
         except UNREADABLE:
             return StreamEvent()
         error = object_of(told.error)
+        is_closing = any(object_of(candidate).get("finishReason") for candidate in _list(told.candidates)) or bool(told.prompt_feedback)
         return StreamEvent(
             usage=None if told.usage_metadata is None else read_usage(told.usage_metadata),
-            is_closing=any(object_of(candidate).get("finishReason") for candidate in _list(told.candidates)) or bool(told.prompt_feedback),
+            is_partial=not is_closing,
+            is_closing=is_closing,
             is_terminal=bool(error),
             error=str(error.get("message") or error.get("status") or "error without a message") if error else None,
         )
@@ -210,8 +219,34 @@ def _fields(given: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
+def _refuse_doubles(body: bytes) -> None:
+    """Raises `InvalidRequest` where a field that decides what a call costs stands there twice: which one is taken depends on
+    the parser."""
+    found = [name.lower().replace(b"_", b"") for name in _DECISIVE.findall(body)]
+    if len(set(found)) == len(found) and not ESCAPED_NAME.search(body):
+        return
+    try:
+        pairs = json.loads(body, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The request body holds a number or a nesting that can't be read. Correct it.", code="invalid_json") from None
+    configs = [value for name, value in pairs if _plain(name) == "generationconfig" and isinstance(value, _Pairs)]
+    for named in ([_plain(name) for name, _ in part] for part in (pairs, *configs)):
+        if len(set(named)) < len(named):
+            raise InvalidRequest("A field stands in the request twice. Send it once.", code="ambiguous_field")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as its pairs, those of the same name too."""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
 def _limit(value: object, name: str) -> int | None:
-    if value is None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if value is None or (value == 0 and not isinstance(value, bool)):
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10_000_000:
         raise InvalidRequest(f"`{name}` must be a whole number from 1 to 10,000,000.", code="invalid_type")
@@ -220,6 +255,8 @@ def _limit(value: object, name: str) -> int | None:
 
 def _has_server_tools(tools: object) -> bool:
     """Whether a tool may be one that the provider runs itself, such as a search, whose findings become input."""
+    if tools is not None and not isinstance(tools, list):
+        return True
     return any(set(_fields(object_of(tool))) - {"functionDeclarations"} for tool in _list(tools))
 
 

@@ -24,7 +24,7 @@ from app.gateway.protocols.base import (
     decode,
     refuse_ambiguous_names,
 )
-from app.gateway.protocols.chat_bound import IMAGE_TOKENS
+from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -40,6 +40,7 @@ _BOUNDED_FIELDS = frozenset(
 )  # fmt: skip
 """Fields of a request that bring no input from elsewhere."""
 _TEXT_BLOCKS = frozenset({"text", "tool_use", "tool_result", "thinking", "redacted_thinking"})
+_OWN_TOOLS = frozenset({"custom"})
 _SILENT = frozenset({"type", "id", "tool_use_id", "signature", "data", "source", "cache_control", "role"})
 """Fields whose text no tokenizer sees, or not as it stands."""
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|"message_stop"|"error"\s*:')
@@ -67,10 +68,6 @@ class _Turn(msgspec.Struct):
     content: str | list[_Block]
 
 
-class _Tool(msgspec.Struct):
-    type: str | None = None
-
-
 class _Metadata(msgspec.Struct):
     user_id: Any = None
 
@@ -81,13 +78,13 @@ class _Message(msgspec.Struct):
     max_tokens: _Limit | None = None
     stream: bool | None = None
     system: str | list[_Block] | None = None
-    tools: list[_Tool] | None = None
     metadata: _Metadata | None = None
 
 
 class _Event(msgspec.Struct):
     type: str = ""
     message: Any = None
+    delta: Any = None
     usage: Any = None
     error: Any = None
 
@@ -105,7 +102,7 @@ class Messages:
         refuse_ambiguous_names(body, _DECISIVE)
         fields = decode(body, dict[str, msgspec.Raw])
         inline, media_tokens = (0, 0) if _is_text(message, body) else _media(body)
-        is_bounded = _BOUNDED_FIELDS.issuperset(fields) and all(tool.type in (None, "custom") for tool in message.tools or ())
+        is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         user = message.metadata.user_id if message.metadata else None
         return CallRequest(
             body=openai.naming(body, asked.model, message.model),
@@ -140,7 +137,9 @@ class Messages:
             case "message_start":
                 return StreamEvent(usage=read_usage(object_of(told.message).get("usage")), is_partial=True)
             case "message_delta":
-                return StreamEvent(usage=read_usage(told.usage, is_delta=True))
+                is_last = object_of(told.delta).get("stop_reason") is not None
+                adds = object_of(told.usage).get("input_tokens") is None
+                return StreamEvent(usage=read_usage(told.usage, is_delta=True), is_partial=not is_last, is_addition=adds)
             case "message_stop":
                 return StreamEvent(is_terminal=True)
             case "error":

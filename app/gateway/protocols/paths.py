@@ -26,7 +26,7 @@ class Paths:
 
     def find(self, path: str, query: bytes) -> tuple[Protocol, Asked] | None:
         """For what `exact` doesn't have."""
-        if named := _OF_MODEL.match(path):
+        if (named := _OF_MODEL.match(path)) and _is_name(named[1]):
             protocol = self._exact.get(f"/v1beta/models/{{model}}:{named[2]}")
             passing = [(name, value) for name, value in parse_qsl(query.decode("latin-1")) if name in _PASSING]
             return (protocol, Asked(model=named[1], query=urlencode(passing))) if protocol else None
@@ -40,3 +40,8 @@ class Paths:
     def _plain(self, path: str, asked: Asked) -> tuple[Protocol, Asked] | None:
         protocol = self._exact.get(path)
         return (protocol, asked) if protocol else None
+
+
+def _is_name(model: str) -> bool:
+    """A model in a path goes into the path at the upstream, and must lead nowhere else."""
+    return model.isprintable() and "\\" not in model and not {"", ".", ".."} & set(model.split("/"))

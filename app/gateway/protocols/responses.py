@@ -23,7 +23,7 @@ from app.gateway.protocols.base import (
     decode,
     refuse_ambiguous_names,
 )
-from app.gateway.protocols.chat_bound import IMAGE_TOKENS
+from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -50,7 +50,7 @@ _TEXT_ITEMS = frozenset(
     }
 )  # fmt: skip
 _TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"})
-_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+_OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs; what any other finds becomes input."""
 _BY_ID = ("previous_response_id", "conversation", "prompt")
 _SILENT = openai.SILENT | {"call_id", "encrypted_content", "file_data", "file_id", "role", "status"}
@@ -61,13 +61,10 @@ _Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 
 
 class _Item(msgspec.Struct):
-    type: str = "message"
+    type: str | None = None
     content: Any = None
     output: Any = None
-
-
-class _Tool(msgspec.Struct):
-    type: str
+    encrypted_content: Any = None
 
 
 class _Request(msgspec.Struct):
@@ -75,7 +72,6 @@ class _Request(msgspec.Struct):
     input: str | list[_Item] | None = None
     stream: bool | None = None
     max_output_tokens: _Limit | None = None
-    tools: list[_Tool] | None = None
     background: bool | None = None
     user: Any = None
     safety_identifier: Any = None
@@ -103,8 +99,11 @@ class Responses:
         fields = decode(body, dict[str, msgspec.Raw])
         if by_id := next((name for name in _BY_ID if bytes(fields.get(name, b"null")) != b"null"), None):
             raise InvalidRequest(f"`{by_id}` is not taken here. Send the whole conversation as `input`.", code="unsupported")
-        inline, media_tokens = (0, 0) if _is_text(request, body) else _media(body)
-        is_bounded = (_BOUNDED_FIELDS | set(_BY_ID)).issuperset(fields) and all(tool.type in _OWN_TOOLS for tool in request.tools or ())
+        items = request.input if isinstance(request.input, list) else []
+        if any(item.type == "item_reference" or (item.type in (None, "message") and item.content is None) for item in items):
+            raise InvalidRequest("Items that the provider keeps are not taken here. Send their content in `input`.", code="unsupported")
+        inline, media_tokens = (0, 0) if _is_text(items, body) else _media(body)
+        is_bounded = (_BOUNDED_FIELDS | set(_BY_ID)).issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         user = request.safety_identifier or request.user
         return CallRequest(
             body=openai.naming(body, asked.model, request.model),
@@ -195,12 +194,17 @@ def read_usage(reported: object) -> Usage | None:
     )
 
 
-def _is_text(request: _Request, body: bytes) -> bool:
+def _is_text(items: list[_Item], body: bytes) -> bool:
     """Whether nothing but text can be in it, however its fields are read."""
     if any(body.find(field) >= 0 for field in (b'"image_url"', b'"file_id"', b'"file_data"', b'"file_url"')) or ESCAPED_NAME.search(body):
         return False
-    items = request.input if isinstance(request.input, list) else []
-    return all(item.type in _TEXT_ITEMS and _are_text(item.content) and _are_text(item.output) for item in items)
+    return all(_is_text_item(item) for item in items)
+
+
+def _is_text_item(item: _Item) -> bool:
+    if item.type == "reasoning" and item.content is None and item.encrypted_content is None:
+        return False  # the provider may have kept it
+    return (item.type or "message") in _TEXT_ITEMS and _are_text(item.content) and _are_text(item.output)
 
 
 def _are_text(parts: object) -> bool:

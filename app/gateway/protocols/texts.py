@@ -17,25 +17,33 @@ def event_data(event: bytes) -> bytes:
 
 
 def events_of(events: bytes) -> list[dict[str, Any]]:
-    """The JSON objects in the data of a stream's events, each on a line of its own; what can't be read is left out."""
+    """The JSON objects in the data of a stream's events; what can't be read is left out."""
     found = []
-    for line in events.splitlines():
+    lines: list[bytes] = []
+    for line in [*events.splitlines(), b""]:
         if line.startswith(b"data:"):
+            lines.append(line[5:].removeprefix(b" "))
+        elif not line and lines:
             try:
-                told = _values.decode(line[5:])
+                told = _values.decode(b"\n".join(lines))
             except UNREADABLE:
-                continue
+                told = None
             if isinstance(told, dict):
                 found.append(told)
+            lines = []
     return found
 
 
 def texts(value: object, silent: Collection[str]) -> list[str]:
-    """Every string in a JSON value, but for the fields whose text no tokenizer sees as it stands."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, list):
-        return [text for item in value for text in texts(item, silent)]
-    if isinstance(value, dict):
-        return [text for name, item in value.items() if name not in silent for text in texts(item, silent)]
-    return []
+    """Every string in a JSON value, but for the fields whose text no tokenizer sees as it stands. However deep it is nested."""
+    found = []
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            found.append(part)
+        elif isinstance(part, list):
+            waiting += reversed(part)
+        elif isinstance(part, dict):
+            waiting += reversed([item for name, item in part.items() if name not in silent])
+    return found
