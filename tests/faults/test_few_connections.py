@@ -85,7 +85,7 @@ def test_two_proxies_on_five_connections(
                 short = [one for load, before in zip(loads, seen, strict=True) for one in load.seen[before:] if one.started > began]
                 restart(server, MANY)
             assert [one for one in short if not (one.is_success or one.status == 503)] == []
-            assert max(one.ended - one.started for one in short) < 3
+            assert max(one.ended - one.started for one in short) < 10
             wait_until(lambda: all(one.is_success for load in loads for one in load.seen[-20:]), what="both serve again")
             wait_until(lambda: is_ready(first) and is_ready(second), what="both are ready")
             wait_spools_empty(tmp_path)
