@@ -1,4 +1,5 @@
-"""Fixtures: one PostgreSQL a session, one migrated database and one proxy process a module, one scene a test."""
+"""Fixtures: one PostgreSQL a session; one migrated database and one proxy process a module, or a session where
+tests can share them (`tests/harness/standing.py`); one scene a test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database, Databases, server
 from tests.harness.proxy import Proxy, running
 from tests.harness.scene import Scene
+from tests.harness.standing import standing
 from tests.standin import StandIn
 
 _LINES_SHOWN, _LONGEST_LINE = 30, 3000
@@ -32,6 +34,17 @@ def databases(background: Background) -> Iterator[Databases]:
         made = Databases(background, url)
         yield made
         made.close()
+
+
+@pytest.fixture(scope="session")
+def standing_db(databases: Databases) -> Iterator[Database]:
+    with databases.fresh() as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def standing_proxy(standing_db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    yield from standing(standing_db, Proxy(database_url=standing_db.url, directory=tmp_path_factory.mktemp("standing")))
 
 
 @pytest.fixture(scope="module")

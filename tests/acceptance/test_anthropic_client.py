@@ -9,7 +9,7 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.acceptance.conftest import chunks, done, first_chunks
+from tests.acceptance.conftest import BOTH, chunks, done, first_chunks, is_sync
 from tests.acceptance.test_openai_client import assert_settled
 from tests.acceptance.test_openai_client_failures import assert_failed_for_nothing
 from tests.harness.answers import Gate, Usage
@@ -40,7 +40,7 @@ COLOURS = [
 OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     """`connect(scene)` is an official client with the scene's key; it never retries, so that a call is one call. It speaks
     plain HTTP here and needs no certificates, which take long to read."""
@@ -48,7 +48,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
     def client(scene: Scene, **options: Any) -> AnthropicClient:
         options = {"api_key": scene.key, "base_url": scene.proxy.url, "max_retries": 0, "timeout": 20} | options
-        if request.param == "sync":
+        if is_sync(request):
             made.append(anthropic.Anthropic(http_client=httpx2.Client(trust_env=False, verify=False), **options))
         else:
             made.append(anthropic.AsyncAnthropic(http_client=httpx2.AsyncClient(trust_env=False, verify=False), **options))
@@ -84,6 +84,7 @@ def assert_tokens(scene: Scene, *, input: int, output: int, read: int = 0, writt
     return row
 
 
+@BOTH
 async def test_a_message(scene: Scene, connect: Connect) -> None:
     answer = await done(connect(scene).messages.create(**ask(scene, "how are you", metadata={"user_id": "end-user-7"})))
 
@@ -111,6 +112,7 @@ async def test_an_answer_that_reaches_its_limit(scene: Scene, connect: Connect) 
     assert_settled(scene, Usage(input=2 * 3 + 2 + 3, output=3))
 
 
+@BOTH
 async def test_a_stream(scene: Scene, connect: Connect) -> None:
     got = await chunks(await done(connect(scene).messages.create(**ask(scene, "one two"), stream=True)))
 
@@ -122,6 +124,7 @@ async def test_a_stream(scene: Scene, connect: Connect) -> None:
     assert_settled(scene, usage, is_stream=True, end_reason="completed")
 
 
+@BOTH
 async def test_the_stream_helper(scene: Scene, connect: Connect) -> None:
     events, message = await told(connect(scene).messages.stream(**ask(scene, "one two")))
 
@@ -304,6 +307,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     assert row["charge"] == charge(RATES, row) > 0
 
 
+@BOTH
 async def test_a_client_that_leaves_a_stream_pays_the_input_as_told_and_the_output_as_delivered(scene: Scene, connect: Connect) -> None:
     scene.upstream.stream([*COLOURS, event("message_stop")], pauses={5: Gate()})
 

@@ -11,6 +11,7 @@ from tests.acceptance.refusals import assert_envelope, no_row
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.scene import Scene
+from tests.harness.tls import NO_TLS
 
 CHAT = "/v1/chat/completions"
 
@@ -18,7 +19,7 @@ CHAT = "/v1/chat/completions"
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer sk-wrong", "Basic eA==", "sk-wrong", "Bearer \xe9"])
 def test_a_missing_or_wrong_key(scene: Scene, authorization: str | None) -> None:
     headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
-    with httpx.Client(base_url=scene.proxy.url, trust_env=False) as client:
+    with httpx.Client(base_url=scene.proxy.url, trust_env=False, verify=NO_TLS) as client:
         answer = client.post(CHAT, json=scene.chat(), headers=headers)
 
     assert_envelope(answer, 401, "invalid_api_key" if authorization == "Bearer sk-wrong" else None)

@@ -12,7 +12,7 @@ import pytest
 from google import genai
 from google.genai import errors, types
 
-from tests.acceptance.conftest import chunks, done, first_chunks
+from tests.acceptance.conftest import BOTH, chunks, done, first_chunks, is_sync
 from tests.acceptance.test_openai_client import assert_settled
 from tests.acceptance.test_openai_client_failures import assert_failed_for_nothing
 from tests.harness.answers import Gate, Usage
@@ -59,7 +59,7 @@ async def connections() -> AsyncIterator[Connections]:
             yield http, session
 
 
-@pytest.fixture(params=["sync", "async"])
+@pytest.fixture
 async def connect(request: pytest.FixtureRequest, connections: Connections) -> AsyncIterator[Connect]:
     """`connect(scene)` is an official client with the scene's key, which never retries by itself."""
     http, session = connections
@@ -71,7 +71,7 @@ async def connect(request: pytest.FixtureRequest, connections: Connections) -> A
             base_url=scene.proxy.url, timeout=timeout, httpx_client=http, aiohttp_client=session, async_client_args=unread
         )
         made.append(genai.Client(api_key=key or scene.key, http_options=options))
-        return made[-1] if request.param == "sync" else made[-1].aio
+        return made[-1] if is_sync(request) else made[-1].aio
 
     yield client
     for one in made:
@@ -90,6 +90,7 @@ def text_of(got: list[Any]) -> str:
     return "".join(chunk.text or "" for chunk in got)
 
 
+@BOTH
 async def test_content(scene: Scene, connect: Connect) -> None:
     answer = await done(connect(scene).models.generate_content(model=scene.model, contents="how are you"))
 
@@ -120,6 +121,7 @@ async def test_an_answer_that_reaches_its_limit(scene: Scene, connect: Connect) 
     assert_settled(scene, Usage(input=2 * 3 + 2 + 3, output=3))
 
 
+@BOTH
 async def test_a_stream(scene: Scene, connect: Connect) -> None:
     stream = await done(connect(scene).models.generate_content_stream(model=scene.model, contents="one two three"))
     got = await chunks(stream)
@@ -200,6 +202,7 @@ async def test_a_streamed_function_call(scene: Scene, connect: Connect) -> None:
     assert_settled(scene, scene.upstream.ledger[0], is_stream=True)
 
 
+@BOTH
 async def test_a_function_that_the_client_runs_by_itself_makes_two_calls(scene: Scene, connect: Connect) -> None:
     asked: list[str] = []
 
@@ -386,6 +389,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
 @pytest.mark.parametrize(
     ("events", "source"), [pytest.param(TOLD, "provider", id="usage told"), pytest.param(UNTOLD, "estimated", id="usage untold")]
 )
+@BOTH
 async def test_a_client_that_leaves_a_stream_pays_what_was_delivered(
     scene: Scene, connect: Connect, connections: Connections, events: list[bytes], source: str
 ) -> None:

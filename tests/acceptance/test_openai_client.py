@@ -4,7 +4,7 @@ the tokens that the upstream counted and the bill that they come to, to the last
 from decimal import Decimal
 from typing import Any
 
-from tests.acceptance.conftest import Connect, chunks, done
+from tests.acceptance.conftest import BOTH, Connect, chunks, done
 from tests.harness.answers import Usage
 from tests.harness.books import bills, charge
 from tests.harness.scene import RATES, Scene
@@ -50,6 +50,7 @@ def assert_settled(scene: Scene, usage: Usage, **columns: Any) -> dict[str, Any]
     return row
 
 
+@BOTH
 async def test_chat(scene: Scene, connect: Connect) -> None:
     answer = await done(connect(scene).chat.completions.create(**scene.chat("how are you")))
 
@@ -88,6 +89,7 @@ async def test_cached_and_reasoning_tokens_have_their_own_prices(scene: Scene, c
     assert row["charge"] == (Decimal("2.5") * (120 - 64) + Decimal("0.25") * 64 + 10 * 90) / 1_000_000
 
 
+@BOTH
 async def test_stream_without_include_usage_shows_none_and_is_billed_all_the_same(scene: Scene, connect: Connect) -> None:
     stream = await done(connect(scene).chat.completions.create(**scene.chat("one two three"), stream=True))
     got = await chunks(stream)
@@ -98,6 +100,7 @@ async def test_stream_without_include_usage_shows_none_and_is_billed_all_the_sam
     assert_settled(scene, scene.upstream.ledger[0], is_stream=True)
 
 
+@BOTH
 async def test_stream_with_include_usage_shows_it_last(scene: Scene, connect: Connect) -> None:
     asked = scene.chat("one two three") | {"stream_options": {"include_usage": True}}
     got = await chunks(await done(connect(scene).chat.completions.create(**asked, stream=True)))
@@ -149,6 +152,7 @@ async def test_several_choices(scene: Scene, connect: Connect) -> None:
     assert_settled(scene, scene.upstream.ledger[0])
 
 
+@BOTH
 async def test_embeddings(scene: Scene, connect: Connect) -> None:
     answer = await done(connect(scene).embeddings.create(model=scene.model, input=["red green", "blue"], dimensions=4))
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import openai
 import pytest
 
-from tests.acceptance.conftest import Connect, done, first_chunks
+from tests.acceptance.conftest import BOTH, Connect, done, first_chunks
 from tests.harness.admin import Admin
 from tests.harness.answers import Gate
 from tests.harness.books import charge, wait_until
@@ -24,6 +24,7 @@ def assert_failed_for_nothing(scene: Scene) -> dict[str, object]:
     return row
 
 
+@BOTH
 async def test_a_wrong_key_is_an_authentication_error(scene: Scene, connect: Connect) -> None:
     with pytest.raises(openai.AuthenticationError) as refused:
         await done(connect(scene, api_key="sk-nobody").chat.completions.create(**scene.chat()))
@@ -118,6 +119,7 @@ async def test_an_upstream_that_never_answers_is_a_gateway_timeout(proxies: Call
     assert scene.row()["status"] == "failed"
 
 
+@BOTH
 async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_the_end(scene: Scene, connect: Connect) -> None:
     gate = scene.upstream.hold()
     with pytest.raises(openai.APITimeoutError):
@@ -131,6 +133,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     assert row["charge"] == charge(RATES, row) > 0
 
 
+@BOTH
 async def test_a_stream_closed_half_way_is_cancelled_upstream_and_billed_as_delivered(scene: Scene, connect: Connect) -> None:
     events = [
         {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}

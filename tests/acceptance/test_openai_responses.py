@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.acceptance.conftest import Connect, chunks, done, first_chunks
+from tests.acceptance.conftest import BOTH, Connect, chunks, done, first_chunks
 from tests.acceptance.test_openai_client import assert_settled
 from tests.acceptance.test_openai_client_failures import OVERLOADED, assert_failed_for_nothing
 from tests.harness.answers import Gate, Usage
@@ -48,6 +48,7 @@ async def told(manager: Any) -> tuple[list[Any], Any]:
         return list(stream), stream.get_final_response()
 
 
+@BOTH
 async def test_a_response(scene: Scene, connect: Connect) -> None:
     answer = await done(connect(scene).responses.create(**ask(scene, "how are you", safety_identifier="end-user-7")))
 
@@ -87,6 +88,7 @@ async def test_reasoning_is_told_apart(scene: Scene, connect: Connect) -> None:
     assert_settled(scene, Usage(input=5, output=4 + THOUGHTS, reasoning=THOUGHTS))
 
 
+@BOTH
 async def test_a_stream(scene: Scene, connect: Connect) -> None:
     got = await chunks(await done(connect(scene).responses.create(**ask(scene, "one two"), stream=True)))
 
@@ -280,6 +282,7 @@ async def test_a_client_that_times_out_is_billed_what_the_upstream_answers_in_th
     assert row["charge"] == charge(RATES, row) > 0
 
 
+@BOTH
 async def test_a_client_that_leaves_a_stream_pays_what_was_delivered(scene: Scene, connect: Connect) -> None:
     last = event("response.completed", 15, response=response(REQUEST, "completed") | {"usage": counts(Usage(input=6, output=12))})
     scene.upstream.stream([*COLOURS, last], pauses={6: Gate()})

@@ -13,6 +13,7 @@ import pytest
 from tests.harness.answers import Gate, Usage
 from tests.harness.books import wait_until
 from tests.harness.scene import UPSTREAM_SECRET, Scene
+from tests.harness.tls import NO_TLS
 
 PASS = {
     "openai-beta": "assistants=v2",
@@ -49,7 +50,7 @@ def test_headers_that_matter_to_the_upstream_pass_and_the_others_stay(scene: Sce
 
 
 def test_a_key_in_x_api_key_is_accepted_and_stays_here(scene: Scene) -> None:
-    with httpx.Client(base_url=scene.proxy.url, trust_env=False) as client:
+    with httpx.Client(base_url=scene.proxy.url, trust_env=False, verify=NO_TLS) as client:
         answer = client.post("/v1/chat/completions", json=scene.chat(), headers={"x-api-key": scene.key})
 
     assert answer.status_code == 200
@@ -73,7 +74,7 @@ def test_the_upstreams_account_and_limits_do_not_come_back(scene: Scene) -> None
 
 def test_every_answer_carries_the_request_id_of_its_row(scene: Scene) -> None:
     good, refused = scene.post(scene.chat()), scene.post({"model": scene.model})
-    unknown = httpx.get(f"{scene.proxy.url}/v1/nothing", trust_env=False)
+    unknown = httpx.get(f"{scene.proxy.url}/v1/nothing", trust_env=False, verify=NO_TLS)
 
     ids = [UUID(answer.headers["x-request-id"]) for answer in (good, refused, unknown)]
     assert len(set(ids)) == 3
@@ -159,7 +160,7 @@ async def test_an_event_reaches_the_client_before_the_upstream_sends_the_next(sc
     scene.upstream.stream([chunk("one"), chunk("two"), "[DONE]"], pauses=gates)
     headers = {"Authorization": f"Bearer {scene.key}"}
     async with (
-        httpx.AsyncClient(base_url=scene.proxy.url, headers=headers, trust_env=False) as client,
+        httpx.AsyncClient(base_url=scene.proxy.url, headers=headers, trust_env=False, verify=NO_TLS) as client,
         client.stream("POST", "/v1/chat/completions", json=scene.chat(stream=True)) as answer,
     ):
         pieces = answer.aiter_raw()

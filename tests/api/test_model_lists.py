@@ -11,6 +11,7 @@ from google.genai import errors as google_errors
 from google.genai import types as google_types
 
 from tests.harness.scene import Scene
+from tests.harness.tls import NO_TLS
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def named(scene: Scene) -> str:
 
 @pytest.fixture
 def plain() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, verify=NO_TLS) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.acceptance.refusals import assert_envelope
 from tests.harness.answers import Answer
 from tests.harness.scene import UPSTREAM_SECRET, Scene
+from tests.harness.tls import NO_TLS
 from tests.standin import STREAM
 
 HTML = {"content-type": "text/html"}
@@ -141,7 +142,7 @@ def test_a_header_that_repeats_our_secret_stays_here(scene: Scene) -> None:
 def test_our_secret_in_our_own_log_is_not_there(scene: Scene) -> None:
     for status in (400, 401, 500):
         scene.upstream.answer(body=LEAK, status=status)
-        with httpx.Client(base_url=scene.proxy.url, headers=scene.http.headers, trust_env=False) as client:
+        with httpx.Client(base_url=scene.proxy.url, headers=scene.http.headers, trust_env=False, verify=NO_TLS) as client:
             client.post("/v1/chat/completions", json=scene.chat())
     time.sleep(0.1)
 

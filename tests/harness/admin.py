@@ -7,11 +7,12 @@ from urllib.parse import quote
 import httpx
 
 from tests.harness.proxy import ADMIN_TOKEN
+from tests.harness.tls import NO_TLS
 
 
 class Admin:
     def __init__(self, url: str, token: str = ADMIN_TOKEN) -> None:
-        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=20)
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, verify=NO_TLS, timeout=20)
 
     def __enter__(self) -> Self:
         return self

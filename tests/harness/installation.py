@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.harness.proxy import COMMAND, bare_environment, free_port
+from tests.harness.tls import NO_TLS
 
 HELLO = {"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}
 
@@ -19,7 +20,7 @@ class Installation:
         self.directory = directory
         self.port = free_port()
         self.environment = bare_environment() | {"PORT": str(self.port)}
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, verify=NO_TLS)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:

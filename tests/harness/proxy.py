@@ -13,6 +13,8 @@ from typing import Self
 
 import httpx
 
+from tests.harness.tls import NO_TLS
+
 COMMAND = (str(Path(sys.executable).parent / "billing-proxy"),)
 ADMIN_TOKEN = "admin-token-of-the-tests"
 SECRET_KEY = "secret-key-of-the-tests-0123456789"
@@ -72,7 +74,7 @@ class Proxy:
 
     def wait_ready(self, within: float = 30.0) -> Self:
         deadline = time.monotonic() + within
-        with httpx.Client(trust_env=False, timeout=2) as client:
+        with httpx.Client(trust_env=False, verify=NO_TLS, timeout=2) as client:
             while time.monotonic() < deadline:
                 if self.process.poll() is not None:
                     raise AssertionError(f"the proxy ended with {self.process.returncode} at its start:\n{self.output()}")

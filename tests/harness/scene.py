@@ -14,6 +14,7 @@ from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.tls import NO_TLS
 from tests.standin import StandIn
 
 RATES = {"input": "2.5", "output": "10", "cache_read": "0.25"}
@@ -103,5 +104,5 @@ def scene(
             **{"api_key": UPSTREAM_SECRET} | upstream_fields,
         )
         headers = {"Authorization": f"Bearer {key['key']}"}
-        with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, timeout=30) as http:
+        with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=30) as http:
             yield Scene(proxy, admin, db, upstream, made["id"], user, key["key"], key["id"], model, rates, http)
