@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /srv/.venv
 # Dependencies first: they change less often than the code, and are kept as a layer of their own.
 COPY requirements.lock ./
-RUN .venv/bin/python -m pip install --require-hashes -r requirements.lock
+RUN .venv/bin/python -m pip install --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE alembic.ini ./
 COPY alembic alembic
 COPY app app

@@ -99,6 +99,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         tasks.spawn(end_with_parent(), name="parent")
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.enable()
         yield
         await ledger.finish(settings.shutdown_wait)
 

@@ -29,25 +29,25 @@ def more_rows(installation: Installation, before: int) -> list[dict[str, object]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_calls_are_answered_again(installation: Installation, workers: str) -> None:
-    installation.environment["WORKERS"] = workers
-    installation.start()
-    wait_until(lambda: installation.call().status_code == 200, what="an answer")
-    before = installation.rows()
-    kill_database(installation)
-    wait_until(lambda: installation.call().status_code == 200, what="an answer after the database was killed")
-    after = wait_until(lambda: more_rows(installation, len(before)), what="the row of that call")
+def test_calls_are_answered_again(started_before: Installation, workers: str) -> None:
+    started_before.environment["WORKERS"] = workers
+    started_before.start()
+    wait_until(lambda: started_before.call().status_code == 200, what="an answer")
+    before = started_before.rows()
+    kill_database(started_before)
+    wait_until(lambda: started_before.call().status_code == 200, what="an answer after the database was killed")
+    after = wait_until(lambda: more_rows(started_before, len(before)), what="the row of that call")
     assert after[-len(before) :] == before
-    assert installation.stop() == 0
-    assert processes(installation) == ""
-    assert (installation.directory / "log").read_text().count(DIED) == 1
+    assert started_before.stop() == 0
+    assert processes(started_before) == ""
+    assert (started_before.directory / "log").read_text().count(DIED) == 1
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.15])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_while_the_database_comes_back_leaves_no_process(installation: Installation, number: int, delay: float) -> None:
-    installation.start()
-    kill_database(installation)
+def test_a_stop_while_the_database_comes_back_leaves_no_process(started_before: Installation, number: int, delay: float) -> None:
+    started_before.start()
+    kill_database(started_before)
     time.sleep(delay)
-    assert installation.stop(number) == 0
-    assert processes(installation) == ""
+    assert started_before.stop(number) == 0
+    assert processes(started_before) == ""

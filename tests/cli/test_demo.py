@@ -15,53 +15,53 @@ ROUTE = """INSERT INTO aigcspace.model_route (upstream_id, model_id, pattern)
     WHERE upstream.name = 'demo' AND model.name = 'demo-echo'"""
 
 
-def test_the_demo_is_removed_while_it_is_served_and_stays_away(installation: Installation) -> None:
-    installation.start()
-    assert "gone" in installation.run("demo", "remove").stdout
-    assert installation.call().status_code == 403
-    installation.stop()
-    installation.start()
-    assert installation.call().status_code == 403
-    assert "no demo" in installation.run("demo", "remove").stdout
+def test_the_demo_is_removed_while_it_is_served_and_stays_away(started_before: Installation) -> None:
+    started_before.start()
+    assert "gone" in started_before.run("demo", "remove").stdout
+    assert started_before.call().status_code == 403
+    started_before.stop()
+    started_before.start()
+    assert started_before.call().status_code == 403
+    assert "no demo" in started_before.run("demo", "remove").stdout
 
 
-def test_the_demo_model_is_for_the_proxy_alone(installation: Installation) -> None:
-    installation.start()
-    assert installation.http.post(DEMO_MODEL, json=HELLO).status_code == 401
+def test_the_demo_model_is_for_the_proxy_alone(started_before: Installation) -> None:
+    started_before.start()
+    assert started_before.http.post(DEMO_MODEL, json=HELLO).status_code == 401
 
 
-def test_a_token_that_is_not_ascii_is_refused_like_any_other(installation: Installation) -> None:
-    installation.start()
-    answer = installation.http.post(DEMO_MODEL, json=HELLO, headers={"Authorization": "Bearer sécret".encode()})
+def test_a_token_that_is_not_ascii_is_refused_like_any_other(started_before: Installation) -> None:
+    started_before.start()
+    answer = started_before.http.post(DEMO_MODEL, json=HELLO, headers={"Authorization": "Bearer sécret".encode()})
     assert answer.status_code == 401
-    assert "Traceback" not in (installation.directory / "log").read_text()
+    assert "Traceback" not in (started_before.directory / "log").read_text()
 
 
-def test_an_operators_own_upstream_named_demo_is_left_alone(installation: Installation) -> None:
-    installation.start()
-    assert "gone" in installation.run("demo", "remove").stdout
+def test_an_operators_own_upstream_named_demo_is_left_alone(started_before: Installation) -> None:
+    started_before.start()
+    assert "gone" in started_before.run("demo", "remove").stdout
     own = {"name": "demo", "base_url": "http://127.0.0.1:9/v1", "api_key": "sk-of-the-operator-0123", "is_local": True, "models": ["own"]}
-    made = installation.http.post("/admin/upstreams", json=own, headers=installation.operator())
+    made = started_before.http.post("/admin/upstreams", json=own, headers=started_before.operator())
     assert made.status_code == 201, made.text
-    installation.http.patch("/admin/users/demo", json={"disabled": False}, headers=installation.operator()).raise_for_status()
+    started_before.http.patch("/admin/users/demo", json={"disabled": False}, headers=started_before.operator()).raise_for_status()
 
-    installation.stop()
-    installation.start()
-    removed = installation.run("demo", "remove")
+    started_before.stop()
+    started_before.start()
+    removed = started_before.run("demo", "remove")
 
     assert (removed.returncode, removed.stdout.strip()) == (0, "There is no demo here.")
-    kept = installation.http.get(f"/admin/upstreams/{made.json()['id']}", headers=installation.operator()).raise_for_status().json()
+    kept = started_before.http.get(f"/admin/upstreams/{made.json()['id']}", headers=started_before.operator()).raise_for_status().json()
     assert kept == made.json()
-    assert not installation.http.get("/admin/users/demo", headers=installation.operator()).json()["disabled"]
+    assert not started_before.http.get("/admin/users/demo", headers=started_before.operator()).json()["disabled"]
 
 
-def test_the_demo_is_found_by_another_name(installation: Installation) -> None:
-    installation.start()
-    [demo] = installation.http.get("/admin/upstreams", headers=installation.operator()).json()["data"]
+def test_the_demo_is_found_by_another_name(started_before: Installation) -> None:
+    started_before.start()
+    [demo] = started_before.http.get("/admin/upstreams", headers=started_before.operator()).json()["data"]
     path = f"/admin/upstreams/{demo['id']}"
-    installation.http.patch(path, json={"name": "echo"}, headers=installation.operator()).raise_for_status()
-    assert "gone" in installation.run("demo", "remove").stdout
-    assert installation.http.get(path, headers=installation.operator()).status_code == 404
+    started_before.http.patch(path, json={"name": "echo"}, headers=started_before.operator()).raise_for_status()
+    assert "gone" in started_before.run("demo", "remove").stdout
+    assert started_before.http.get(path, headers=started_before.operator()).status_code == 404
 
 
 def test_only_an_embedded_database_has_its_demo_moved(proxies: Callable[..., Proxy], db: Database) -> None:

@@ -60,25 +60,25 @@ def test_secrets_are_private_and_not_printed(installation: Installation) -> None
     assert "chmod 600" in refused.stderr
 
 
-def test_a_second_start_says_who_is_running(installation: Installation) -> None:
-    installation.start()
-    assert installation.process is not None
-    refused = installation.run("serve", PORT=str(free_port()))
+def test_a_second_start_says_who_is_running(started_before: Installation) -> None:
+    started_before.start()
+    assert started_before.process is not None
+    refused = started_before.run("serve", PORT=str(free_port()))
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert f"pid {installation.process.pid}" in refused.stderr
-    assert "is in use" in installation.run("serve").stderr.lower().replace("already in use", "is in use")
+    assert f"pid {started_before.process.pid}" in refused.stderr
+    assert "is in use" in started_before.run("serve").stderr.lower().replace("already in use", "is in use")
 
 
-def test_the_next_start_finds_the_port_of_a_killed_parent_free(installation: Installation) -> None:
-    installation.environment["WORKERS"] = "2"
-    installation.start()
-    wait_until(lambda: installation.call().status_code == 200, what="an answer")
-    assert installation.process is not None
-    installation.process.kill()
-    installation.process.wait(10)
-    wait_until(lambda: refuses(installation.port), what="the port is given back")
-    installation.start()
-    assert installation.stop() == 0
+def test_the_next_start_finds_the_port_of_a_killed_parent_free(started_before: Installation) -> None:
+    started_before.environment["WORKERS"] = "2"
+    started_before.start()
+    wait_until(lambda: started_before.call().status_code == 200, what="an answer")
+    assert started_before.process is not None
+    started_before.process.kill()
+    started_before.process.wait(10)
+    wait_until(lambda: refuses(started_before.port), what="the port is given back")
+    started_before.start()
+    assert started_before.stop() == 0
 
 
 def test_a_provider_in_the_environment_becomes_an_upstream_with_list_prices(installation: Installation) -> None:
@@ -93,10 +93,10 @@ def test_a_provider_in_the_environment_becomes_an_upstream_with_list_prices(inst
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_leaves_no_process(installation: Installation, number: int) -> None:
-    installation.start()
-    assert installation.stop(number) == 0
-    left = subprocess.run(["/usr/bin/pgrep", "-f", str(installation.directory)], capture_output=True, text=True, check=False)
+def test_a_stop_leaves_no_process(started_before: Installation, number: int) -> None:
+    started_before.start()
+    assert started_before.stop(number) == 0
+    left = subprocess.run(["/usr/bin/pgrep", "-f", str(started_before.directory)], capture_output=True, text=True, check=False)
     assert left.stdout == ""
 
 
