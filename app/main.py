@@ -21,10 +21,13 @@ from app.catalog.vault import Vault
 from app.database import LEDGER_POOL, LEDGER_TIMEOUT, Database
 from app.errors import StartupError
 from app.gateway.admit import Admitter
+from app.gateway.background import Background
 from app.gateway.call import Gateway
 from app.gateway.estimate import Tokenizer
 from app.gateway.transport import Transport
+from app.ledger.background import BackgroundCalls
 from app.ledger.ledger import Ledger
+from app.ledger.objects import UpstreamObjects
 from app.ledger.spool import Spool
 from app.runtime.demo_model import PATH, demo_app
 from app.runtime.ending import before_ending, end_with_parent
@@ -77,12 +80,25 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         for name, work in ledger.work().items():
             tasks.spawn(work, name=name, essential=True)
         tasks.spawn(catalog.watch(), name="catalog watch")
+        transport = await stack.enter_async_context(Transport(settings))
+        background = Background(
+            BackgroundCalls(database),
+            catalog=catalog,
+            transport=transport,
+            settlement=ledger.settlement,
+            tokenizer=tokenizer,
+            settle_wait=settings.settle_wait,
+            patience=settings.background_wait,
+        )
+        tasks.spawn(background.run(), name="background responses")
         gateway = Gateway(
             settings=settings,
             callers=callers,
             admitter=Admitter(settings=settings, catalog=catalog, holds=ledger.holds, spool=ledger.spool, tokenizer=tokenizer),
-            transport=await stack.enter_async_context(Transport(settings)),
+            transport=transport,
             settlement=ledger.settlement,
+            objects=UpstreamObjects(database, longest_wait=settings.admit_wait),
+            background=background,
             tokenizer=tokenizer,
             tasks=tasks,
         )

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     drain_most: int = Field(default=100, ge=0)
     lease: Seconds = Field(default=30.0, ge=0.5, le=3600)
     spool_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
+    background_wait: Seconds = Field(default=86_400.0, gt=0)
     shutdown_wait: Seconds = Field(default=30.0, ge=0)
     log_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -8,7 +8,8 @@
         gate = upstream.hold()                                                          # no answers until gate.open()
 
 Scripted answers are used up in order, one a call; with none left the honest model (`tests.harness.honest`) answers.
-`requests` holds all that arrived, byte for byte, `ledger` the usage of every answer whose last byte was sent.
+`requests` holds all that arrived, byte for byte, `ledger` the usage of every answer whose last byte was sent. What was
+put into `kept` is answered by its id, whatever is scripted.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.harness import honest
 from tests.harness.answers import Answer, Event, Gate, Split, Usage, resplit, sse
+from tests.harness.kept import Kept
 
 STREAM = "text/event-stream; charset=utf-8"
 
@@ -59,6 +61,7 @@ class StandIn:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.ledger: list[Usage] = []
+        self.kept = Kept()
         self._script: deque[Answer] = deque()
         self._always: Answer | None = None
         self._hold: Gate | None = None
@@ -169,8 +172,8 @@ class StandIn:
 
     async def _reply(self, received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answers; False when the connection can't be used again."""
-        scripted = self._script.popleft() if self._script else self._always
-        answer = scripted or honest.reply(received.path, received.body, received.query)
+        answer = self.kept.answer(received.method, received.path) or self._scripted()
+        answer = answer or honest.reply(received.path, received.body, received.query)
         if self._hold is not None and answer.before is None:
             answer.before = self._hold
 
@@ -195,6 +198,9 @@ class StandIn:
             await asyncio.gather(writing, leaving, return_exceptions=True)
         received.answered.set()
         return answer.reusable
+
+    def _scripted(self) -> Answer | None:
+        return self._script.popleft() if self._script else self._always
 
     async def _stop(self) -> None:
         self._server.close()

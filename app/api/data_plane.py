@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.data_plane_openapi import describe
+from app.gateway.by_id import asked_by_id, handle_by_id
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol
 from app.gateway.protocols.paths import Paths
@@ -30,13 +31,15 @@ def data_plane_first(app: FastAPI) -> ASGIApp:
     paths = Paths(PROTOCOLS)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await app(scope, receive, send)
-        elif protocol := paths.exact(scope["path"]):
+        elif scope["method"] == "POST" and (protocol := paths.exact(scope["path"])):
             await handle_call(app.state.services.gateway, protocol, scope, receive, send)
-        elif found := paths.find(scope["path"], scope["query_string"]):
+        elif scope["method"] == "POST" and (found := paths.find(scope["path"], scope["query_string"])):
             protocol, asked = found
             await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked)
+        elif by_id := asked_by_id(scope["method"], scope["path"]):
+            await handle_by_id(app.state.services.gateway, by_id, scope, receive, send)
         else:
             await app(scope, receive, send)
 

@@ -96,6 +96,11 @@ class Price:
         steps.sort(key=lambda step: step[0])
         return cls(id=id, model_name=model_name, rates=parse_rates(rates), tiers=tuple(steps))
 
+    @classmethod
+    def read(cls, kept: Mapping[str, Any]) -> Self:
+        """What `as_json` wrote."""
+        return cls.parse(id=kept["id"], model_name=kept["model_name"], rates=kept["rates"], tiers=kept.get("tiers"))
+
     def rates_at(self, input_tokens: int) -> Mapping[str, Decimal]:
         """The base rates, overridden by those of the highest tier that the input reaches."""
         rates = self.rates

@@ -68,9 +68,11 @@ class DatedPrice:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`clock_ahead`: how far the database's clock, which dates prices, is ahead of this machine's."""
+    """`targets`: all upstreams by their ids, disabled ones too, as they hold what was made there. `clock_ahead`: how far the
+    database's clock, which dates prices, is ahead of this machine's."""
 
     version: int
+    targets: dict[int, Target]
     named: dict[str, tuple[Route, ...]]
     wildcards: tuple[tuple[str, tuple[Route, ...]], ...]
     limits: dict[str, ModelLimits]
@@ -103,7 +105,7 @@ class _Rows:
     prices: Sequence[ModelPrice]
 
 
-_EMPTY = Snapshot(-1, {}, (), {}, {})
+_EMPTY = Snapshot(-1, {}, {}, (), {}, {})
 
 
 class Catalog:
@@ -128,7 +130,7 @@ class Catalog:
             return _Rows(
                 version=version,
                 clock_ahead=now - datetime.now(UTC),
-                upstreams=(await session.scalars(select(Upstream).where(Upstream.disabled_at.is_(None)))).all(),
+                upstreams=(await session.scalars(select(Upstream))).all(),
                 routes=(await session.scalars(select(ModelRoute))).all(),
                 models=(await session.scalars(select(Model))).all(),
                 prices=(await session.scalars(select(ModelPrice).order_by(ModelPrice.effective_from))).all(),
@@ -136,8 +138,9 @@ class Catalog:
 
     def _assemble(self, rows: _Rows) -> Snapshot:
         targets = {upstream.id: target for upstream in rows.upstreams if (target := self._target(upstream))}
-        named, wildcards = _group(rows.routes, targets)
-        return Snapshot(rows.version, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
+        enabled = {upstream.id for upstream in rows.upstreams if upstream.disabled_at is None}
+        named, wildcards = _group(rows.routes, {key: target for key, target in targets.items() if key in enabled})
+        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
 
     async def watch(self) -> None:
         """Follows the changes of others until cancelled. Says once that it can't, and once that it can again."""

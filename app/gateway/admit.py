@@ -63,11 +63,13 @@ class Admitter:
     spool: Spool
     tokenizer: Tokenizer
 
-    async def admit(self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord) -> AdmittedCall:
-        """Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
+    async def admit(
+        self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord, *, place: int | None = None
+    ) -> AdmittedCall:
+        """`place`: the upstream that alone can serve the call. Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
         if not self.spool.accepting:
             raise Unavailable("Calls can't be recorded safely at the moment, so none is made. Try again shortly.", code="spool_unavailable")
-        route = self._route(caller, request)
+        route = self._route(caller, request, place)
         record.routed(route)
         price = record.price = self._price(request, record)
         record.price_of = self.catalog.snapshot.price
@@ -85,7 +87,7 @@ class Admitter:
         record.admitted(ceiling=call.ceiling, open_ended=open_ended, max_tokens_applied=call.output_limit_applied)
         return call
 
-    def _route(self, caller: Caller, request: CallRequest) -> Route:
+    def _route(self, caller: Caller, request: CallRequest, place: int | None) -> Route:
         if not caller.may_use(request.model):
             raise Forbidden(
                 f"This API key may not use the model {request.model!r}. `GET /v1/models` lists those that it may.", code="model_not_allowed"
@@ -95,6 +97,14 @@ class Admitter:
             raise NotFound(
                 f"The model {request.model!r} does not exist here. `GET /v1/models` lists those that do.", code="model_not_found"
             )
+        if place is not None:
+            routes = tuple(route for route in routes if route.target.id == place)
+            if not routes:
+                raise InvalidRequest(
+                    f"The model {request.model!r} is not served where what this request refers to by id lies. Use the model that made it, "
+                    "or send its content.",
+                    code="reference_elsewhere",
+                )
         best = [route for route in routes if route.priority == routes[0].priority]
         return random.choices(best, weights=[route.weight for route in best])[0]  # noqa: S311 (balancing, no secret)
 

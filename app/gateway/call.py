@@ -1,6 +1,7 @@
 """A call's way through the data plane, in order.
 
     authenticate   whose key is it?                                    authenticate.py
+                   is what the request refers to by id theirs?         ownership.py
     admit          route, price, ceiling; the ceiling is held          admit.py
     forward        to the upstream, as the client wrote it             forward.py
     meter          the answer passes a tap                             relay.py, meter.py
@@ -20,16 +21,19 @@ from app.catalog.callers import Callers
 from app.errors import ProxyError, Unavailable, UnexpectedFault
 from app.gateway.admit import AdmittedCall, Admitter
 from app.gateway.authenticate import authenticate, check_caller
+from app.gateway.background import Background
 from app.gateway.call_record import CallRecord
 from app.gateway.client import Client, ClientGone
 from app.gateway.conclude import Conclusion
 from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
-from app.gateway.protocols import NOTHING_MORE, Asked, Protocol, model_named_in
+from app.gateway.ownership import place_of
+from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, Protocol, model_named_in
 from app.gateway.relay import Relay
 from app.gateway.settle import Settling, record_refusal
 from app.gateway.transport import Transport
+from app.ledger.objects import UpstreamObjects
 from app.ledger.settlement import Settlement
 from app.runtime.tasks import OwnedTasks
 from app.settings import Settings
@@ -48,6 +52,8 @@ class Gateway:
     admitter: Admitter
     transport: Transport
     settlement: Settlement
+    objects: UpstreamObjects
+    background: Background
     tokenizer: Tokenizer
     tasks: OwnedTasks
     accepting: bool = True
@@ -89,7 +95,8 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
         record.names(asked.model or model_named_in(body))
         raise
     record.asks_for(request)
-    return await gateway.admitter.admit(protocol, request, caller, record)
+    place = None if request.references is NO_REFERENCES else await place_of(gateway.objects, caller, request.references)
+    return await gateway.admitter.admit(protocol, request, caller, record, place=place)
 
 
 async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:

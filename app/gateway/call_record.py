@@ -1,9 +1,9 @@
 """What is known of one call, from its arrival to its row."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import msgspec
@@ -22,7 +22,7 @@ LONGEST_FLAG = 100
 
 
 class CallRecord:
-    """Grows step by step; `outcome` and `orphan_entry` write it down as the ledger wants it."""
+    """Grows step by step; `outcome`, `orphan_entry` and `deferral` write it down as the ledger wants it."""
 
     def __init__(self, *, api: str) -> None:
         self.request_id: UUID = uuid7()
@@ -41,6 +41,19 @@ class CallRecord:
             "is_local": False,
             "api": api,
         }
+
+    @classmethod
+    def resumed(cls, entry: Mapping[str, Any], terms: Mapping[str, Any]) -> Self:
+        """The record of a call that was deferred, maybe by another process."""
+        record = cls(api=entry["api"])
+        record.request_id = UUID(entry["request_id"])
+        record.started = time.monotonic() - max(time.time() - terms["started"], 0)
+        record.price = Price.read(entry["price"]) if entry.get("price") else None
+        record.ceiling = Decimal(terms["ceiling"])
+        record.open_ended = terms["open_ended"]
+        record._flags = list(entry.get("flags") or ())
+        record._row = dict(entry) | {"was_deferred": True}
+        return record
 
     def called_by(self, caller: Caller, *, address: str | None) -> None:
         self.caller = caller
@@ -67,6 +80,10 @@ class CallRecord:
         self.open_ended = open_ended
         self._row["max_tokens_applied"] = max_tokens_applied
 
+    def keeps(self, object_ids: Iterable[str]) -> None:
+        """What the upstream keeps of the call is its user's."""
+        self._row["objects"] = list(object_ids)
+
     def flag(self, name: str) -> None:
         if name not in self._flags:
             self._flags.append(name)
@@ -90,6 +107,21 @@ class CallRecord:
             }
         )
         return msgspec.json.encode(row).decode()
+
+    def deferral(self, object_id: str, *, counted: Usage, most: int, attempts: list[dict[str, object]]) -> Outcome:
+        """No end yet: the call goes on in the background, as `object_id` at its upstream. `counted`: its input, and what of its
+        output was delivered, for a response that reports no usage. `most`: tokens beyond which a report isn't believed."""
+        terms = {
+            "started": time.time() - (time.monotonic() - self.started),
+            "ceiling": f"{self.ceiling:f}",
+            "open_ended": self.open_ended,
+            "input_tokens": counted.input_tokens,
+            "output_tokens": counted.output_tokens,
+            "most": most,
+        }
+        deferred = {"upstream_id": self._row["upstream_id"], "object_id": object_id, "terms": terms}
+        row = msgspec.json.decode(self.orphan_entry()) | {"attempts": attempts, "deferred": deferred}
+        return Outcome(self.request_id, self._row["user_id"], msgspec.json.encode(row))
 
     def outcome(
         self,

@@ -33,7 +33,7 @@ class Client:
         self.started = False
         self._receive = receive
         self._send = send
-        self._request_id = str(request_id).encode()
+        self.request_id = request_id
         self._sending_since: float | None = None
         self._longest_send = 0.0
         self._look_at_send: asyncio.TimerHandle | None = None
@@ -107,7 +107,7 @@ class Client:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = True
-        own = (b"x-request-id", self._request_id)
+        own = (b"x-request-id", str(self.request_id).encode())
         self._sending_since = time.monotonic()
         await self._send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
         self._sending_since = None

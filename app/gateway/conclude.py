@@ -1,7 +1,7 @@
 """Step 6, first half: what a call comes to when its answer has ended, however it did, goes to the ledger.
 
 Usage is what the upstream reported, if that can be believed, else what is counted here. Where nothing was delivered,
-nothing is billed.
+nothing is billed. A call that goes on in the background has no end yet: it is deferred, and `background.py` ends it.
 """
 
 import asyncio
@@ -12,10 +12,11 @@ from app.gateway.admit import AdmittedCall
 from app.gateway.departure import Departure
 from app.gateway.estimate import BYTES_PER_TOKEN, Tokenizer, rough_count
 from app.gateway.meter import BodyMeter, StreamMeter
+from app.gateway.protocols.kept import Kept, kept_in
 from app.gateway.settle import Settling
 from app.gateway.strict_json import strict_json
 from app.gateway.transport import UpstreamAnswer, without_secret
-from app.gateway.usage_reports import UsageReports, is_reported
+from app.gateway.usage_reports import UsageReports, is_reported, most_believable
 
 LEFT = "The client left before the answer was complete."
 
@@ -46,6 +47,8 @@ class Conclusion:
         self._output_counted = before + await self._tokenizer.count(self._model, texts)
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
+        if meter.kept is not None and await self._is_left(meter.kept, meter, broken):
+            return
         usage, source = meter.usage, "provider"
         if usage is None or meter.reports.is_partial or not usage.output_tokens:
             await self.count(meter)
@@ -81,6 +84,11 @@ class Conclusion:
             self._submit(_End("success", "client_gone" if self._departure.has_happened() else "completed"), None, "none")
             await self._settling.secured()
             return
+        if self._call.request.is_kept and (kept := kept_in(answer)) is not None:
+            self._call.record.keeps(kept.ids)
+            if self._call.request.is_background and kept.is_under_way:
+                await self._defer(kept)
+                return
         usage, source = await self._reported(answer, reports), "provider"
         if usage is None and not broken:
             usage, source = await self._estimate_body(answer, meter.received)
@@ -101,12 +109,48 @@ class Conclusion:
             return
         usage, source = meter.usage, "provider"
         if usage is None or meter.reports.is_partial:
+            self._output_counted += rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
+            if meter.kept is not None and self._goes_on(meter.kept, meter):
+                self._call.record.keeps(meter.kept.ids)
+                self._submit_deferral(meter.kept, self._rough_input())
+                return
             if usage is None:
-                prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
-                usage = Usage(input_tokens=prompt + self._call.request.media_tokens)
-            delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
-            usage, source = usage.at_least(Usage(output_tokens=self._output_counted + delivered)), "estimated"
+                usage = Usage(input_tokens=self._rough_input())
+            usage, source = usage.at_least(Usage(output_tokens=self._output_counted)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
+
+    async def _is_left(self, kept: Kept, meter: StreamMeter, broken: str | None) -> bool:
+        """Notes what is kept. Whether the stream goes on where nobody reads it any more: the call is deferred then."""
+        if not self._call.request.is_kept:
+            return False
+        self._call.record.keeps(kept.ids)
+        if not self._goes_on(kept, meter) or not (broken or self._departure.has_happened()):
+            return False
+        await self.count(meter)
+        await self._defer(kept)
+        return True
+
+    def _goes_on(self, kept: Kept, meter: StreamMeter) -> bool:
+        """Whether the upstream works on, though nothing of it arrives here any more. It says so itself: one that doesn't know
+        `background` bills what was delivered."""
+        return self._call.request.is_background and kept.is_background and not meter.terminal
+
+    async def _defer(self, kept: Kept) -> None:
+        self._submit_deferral(kept, await self._counted_input())
+        await self._settling.secured()
+
+    def _submit_deferral(self, kept: Kept, input_tokens: int) -> None:
+        most = most_believable(self._call.request, self._call.limits)
+        counted = Usage(input_tokens=input_tokens, output_tokens=self._output_counted)
+        self._settling.submit(self._call.record.deferral(kept.id, counted=counted, most=most, attempts=self._call.attempts))
+
+    def _rough_input(self) -> int:
+        prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
+        return prompt + self._call.request.media_tokens
+
+    async def _counted_input(self) -> int:
+        texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
+        return await self._tokenizer.count(self._model, texts) + self._call.request.media_tokens
 
     async def _reported(self, answer: bytes, reports: UsageReports) -> Usage | None:
         usage = self._protocol.usage_of(answer)
@@ -129,9 +173,7 @@ class Conclusion:
         """A client that left before the first token came has used its input all the same."""
         if not output_tokens and self._call.request.has_output and not self._departure.gone:
             return Usage(), "none"
-        texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
-        counted = await self._tokenizer.count(self._model, texts)
-        return Usage(input_tokens=counted + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+        return Usage(input_tokens=await self._counted_input(), output_tokens=output_tokens), "estimated"
 
     def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
         for flag in reports.flags() if reports else ():

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from app.catalog.addresses import auth_headers, join_url
+from app.catalog.routing import Target
 from app.errors import UpstreamFailed
 from app.gateway.admit import AdmittedCall
 from app.gateway.transport import Transport, UpstreamAnswer
@@ -56,11 +57,8 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         output_limit=call.output_limit_applied,
         ask_usage=call.asks_usage,
     )
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in client_headers if name in REQUEST_HEADERS}
+    headers = request_headers(client_headers, target, call.protocol.auth)
     headers.setdefault("content-type", "application/json")
-    headers["accept-encoding"] = "identity"
-    if target.secret is not None:
-        headers |= auth_headers(target.auth, call.protocol.auth, target.secret)
     started = time.monotonic()
     try:
         answer = await transport.post(_url(call), headers=headers, body=body)
@@ -68,6 +66,21 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         call.attempts.append(_attempt(call, started, error=type(failed).__name__))
         raise
     call.attempts.append(_attempt(call, started, status=answer.status))
+    refuse_unusable(answer)
+    return answer
+
+
+def request_headers(client_headers: Iterable[tuple[bytes, bytes]], target: Target, protocol_auth: str) -> dict[str, str]:
+    """What goes on of the client's headers, and our own credentials in the place of theirs."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in client_headers if name in REQUEST_HEADERS}
+    headers["accept-encoding"] = "identity"
+    if target.secret is not None:
+        headers |= auth_headers(target.auth, protocol_auth, target.secret)
+    return headers
+
+
+def refuse_unusable(answer: UpstreamAnswer) -> None:
+    """Raises `UpstreamFailed` for an answer that is not the client's to see."""
     if answer.status in (401, 402, 403) or not (200 <= answer.status < 300 or 400 <= answer.status < 600):
         answer.close()
         if answer.status not in (401, 402, 403):
@@ -75,7 +88,6 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         raise UpstreamFailed(
             "The upstream refused this service's own credentials. The operator has to mend that; your key is fine.", code="upstream_auth"
         )
-    return answer
 
 
 def _url(call: AdmittedCall) -> str:

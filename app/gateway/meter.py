@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.billing.usage import Usage
-from app.gateway.protocols import Protocol, StreamEvent
+from app.gateway.protocols import Kept, Protocol, StreamEvent
 from app.gateway.strict_json import is_lenient, strict_events
 from app.gateway.usage_reports import UsageReports
 
@@ -32,13 +32,15 @@ _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 class StreamMeter:
     """Passes whole events on, at once. `strips`: an event that is there only because we asked for usage is taken out.
 
-    `reports` keeps the usage that was told; `error` an error event's message; `terminal` whether the terminal event has come, from when
-    on all that arrives is held back; `unread_bytes` what passed as parts of events too large to be read."""
+    `reports` keeps the usage that was told; `error` an error event's message; `kept` what the provider keeps of the answer;
+    `terminal` whether the terminal event has come, from when on all that arrives is held back; `unread_bytes` what passed as
+    parts of events too large to be read."""
 
     protocol: Protocol
     strips: bool
     reports: UsageReports = field(default_factory=UsageReports)
     error: str | None = None
+    kept: Kept | None = None
     terminal: bool = False
     unread_bytes: int = 0
     _delivered: list[bytes] = field(default_factory=list)
@@ -144,6 +146,7 @@ class StreamMeter:
             told = self.protocol.read_event(event)
         self.reports.take(told.usage, event, is_partial=told.is_partial, is_addition=told.is_addition)
         self.error = told.error or self.error
+        self.kept = told.kept or self.kept
         self._saw_closing = self._saw_closing or told.is_closing
         self._keep(event)
         return told

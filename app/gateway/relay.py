@@ -59,7 +59,9 @@ class Relay:
         if self._departure.cancelled:
             return
         if broken:
-            error = UpstreamFailed(f"The answer is incomplete: {broken}. What came so far has been billed.", code="upstream_broken")
+            goes_on = self._call.request.is_background
+            rest = "It goes on in the background: ask for it by its id" if goes_on else "What came so far has been billed"
+            error = UpstreamFailed(f"The answer is incomplete: {broken}. {rest}.", code="upstream_broken")
             await self._client.send(self._protocol.error_event(error), more=False)
             return
         await self._send(meter.release())

@@ -18,7 +18,8 @@ from app.settings import Settings
 
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
-
+LARGEST_FETCHED = 32 * 1024 * 1024
+"""Bytes of a body that is read whole."""
 LARGEST_ERROR = 65_536
 """Bytes of an error that are kept together, so that a secret in it is found."""
 
@@ -122,9 +123,26 @@ class Transport:
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> UpstreamAnswer:
         """Raises `UpstreamFailed` or `UpstreamTimeout` where no answer begins."""
+        return await self.send("POST", url, headers=headers, body=body)
+
+    async def fetch(self, url: str, *, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of a GET; of a body that is too large, nothing. Raises what `post` does, and `UpstreamBroken`."""
+        answer = await self.send("GET", url, headers=headers)
+        body = bytearray()
+        try:
+            async for chunk in answer.chunks():
+                body += chunk
+                if len(body) > LARGEST_FETCHED:
+                    return answer.status, b""
+        finally:
+            answer.close()
+        return answer.status, bytes(body)
+
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> UpstreamAnswer:
+        """As `post`, by any method."""
         assert self._session is not None
         try:
-            return UpstreamAnswer(await self._session.post(url, data=body, headers=headers, allow_redirects=False))
+            return UpstreamAnswer(await self._session.request(method, url, data=body, headers=headers, allow_redirects=False))
         except TimeoutError:
             raise UpstreamTimeout("The upstream did not answer in time. Try again, or ask for a shorter answer.") from None
         except (aiohttp.ClientError, ConnectionError, ValueError) as failed:

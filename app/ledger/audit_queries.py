@@ -3,11 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, func, literal_column, or_, select, text, true
+from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, exists, func, literal_column, or_, select, text, true
 
 from app.database import SCHEMA
 from app.ledger.audit_balance import MEASURES, Group
-from app.models import Account, ApiCallLog, CallHold, CreditEntry, Instance, KeyMeter, UsageHourly
+from app.models import Account, ApiCallLog, BackgroundCall, CallHold, CreditEntry, Instance, KeyMeter, UsageHourly
 
 CUT = Decimal("0.00005")
 """How far a sum of bills and the sum of its charges may be apart. A row's bill is the difference of two such sums."""
@@ -117,5 +117,6 @@ LOST_HOLDS = (
     )
     .outerjoin(Instance, Instance.id == CallHold.instance_id)
     .where(or_(Instance.id.is_(None), _expired > bindparam("lease", type_=Interval())))
+    .where(~exists().where(BackgroundCall.request_id == CallHold.request_id))
     .order_by(CallHold.created_at)
 )

@@ -12,6 +12,8 @@ from app.billing.price import LARGEST_CHARGE
 
 LARGEST_INTEGER = 2**31 - 1
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_OF_BACKGROUND = ("deferred", "was_deferred", "price")
+"""Without these, a call that goes on in the background would end."""
 _WORDS = ("status", "end_reason", "usage_source", "api")
 
 
@@ -50,6 +52,7 @@ class Outcome:
             "error_message": _plain(f"This row could not be stored as it was: {why}", 2000),
             "flags": ["reduced"],
         }
+        kept |= {name: row[name] for name in _OF_BACKGROUND if name in row}
         return type(self)(self.request_id, self.user_id, msgspec.json.encode(kept))
 
 

@@ -2,6 +2,7 @@
 
 from app.models.account import Account
 from app.models.api_call_log import ApiCallLog
+from app.models.background_call import BackgroundCall
 from app.models.call_hold import CallHold
 from app.models.catalog_version import CatalogVersion
 from app.models.credit_entry import CreditEntry
@@ -13,12 +14,14 @@ from app.models.model_price import ModelPrice
 from app.models.model_route import ModelRoute
 from app.models.platform_api_key import PlatformApiKey
 from app.models.upstream import Upstream
+from app.models.upstream_object import UpstreamObject
 from app.models.usage_hourly import UsageHourly
 from app.models.user import User
 
 __all__ = [
     "Account",
     "ApiCallLog",
+    "BackgroundCall",
     "CallHold",
     "CatalogVersion",
     "CreditEntry",
@@ -30,6 +33,7 @@ __all__ = [
     "ModelRoute",
     "PlatformApiKey",
     "Upstream",
+    "UpstreamObject",
     "UsageHourly",
     "User",
 ]

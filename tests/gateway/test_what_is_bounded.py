@@ -61,10 +61,24 @@ def test_an_hour_in_the_cache_is_held_at_its_price() -> None:
     assert not request.open_ended
 
 
-@pytest.mark.parametrize("item", [{"id": "msg_1"}, {"type": "item_reference", "id": "msg_1"}, {"type": None, "id": "x"}])
-def test_items_that_the_provider_keeps_are_refused(item: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="provider keeps"):
-        Responses().read(responses(input=[item]))
+@pytest.mark.parametrize("item", [{"id": "msg_1"}, {"type": "item_reference", "id": "msg_1"}, {"type": None, "id": "msg_1"}])
+def test_what_items_refer_to_is_found_and_is_bounded_by_nothing(item: dict[str, Any]) -> None:
+    request = Responses().read(responses(input=[item]))
+
+    assert request.references.needed == ("msg_1",)
+    assert request.open_ended
+
+
+@pytest.mark.parametrize("fields", [{"previous_response_id": 7}, {"conversation": {}}, {"input": [{"type": "item_reference"}], "id": "x"}])
+def test_a_reference_to_nothing_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="by an id"):
+        Responses().read(responses(**fields))
+
+
+def test_a_name_with_escapes_hides_no_reference() -> None:
+    body = responses().replace(b"{", b'{"previous_response_\\u0069d": "resp_of_somebody", ', 1)
+
+    assert Responses().read(body).references.needed == ("resp_of_somebody",)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def thoughts(request: dict[str, Any]) -> int:
 
 
 def whole(request: dict[str, Any], *, words: list[str], call: Call | None, is_cut: bool, usage: Usage) -> dict[str, Any]:
-    item = _calling(call) if call else _message(" ".join(words))
+    item = _calling(call) if call else message(" ".join(words))
     return response(request, "incomplete" if is_cut else "completed", output=[item], usage=usage)
 
 
@@ -95,12 +95,12 @@ def _text_events(words: list[str], text: str) -> list[tuple[str, dict[str, Any]]
     empty, part = [{"type": "output_text", "text": one, "annotations": [], "logprobs": []} for one in ("", text)]
     deltas = [word if index == 0 else " " + word for index, word in enumerate(words)]
     return [
-        ("response.output_item.added", {"output_index": 0, "item": _message(None)}),
+        ("response.output_item.added", {"output_index": 0, "item": message(None)}),
         ("response.content_part.added", at | {"part": empty}),
         *(("response.output_text.delta", at | {"delta": delta, "logprobs": []}) for delta in deltas),
         ("response.output_text.done", at | {"text": text, "logprobs": []}),
         ("response.content_part.done", at | {"part": part}),
-        ("response.output_item.done", {"output_index": 0, "item": _message(text)}),
+        ("response.output_item.done", {"output_index": 0, "item": message(text)}),
     ]
 
 
@@ -116,11 +116,11 @@ def _call_events(call: Call) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _message(text: str | None) -> dict[str, Any]:
+def message(text: str | None, *, id: str = "msg_standin") -> dict[str, Any]:
     """None: it has just begun."""
     content = [] if text is None else [{"type": "output_text", "text": text, "annotations": [], "logprobs": []}]
     status = "in_progress" if text is None else "completed"
-    return {"id": "msg_standin", "type": "message", "role": "assistant", "status": status, "content": content}
+    return {"id": id, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
 def _calling(call: Call) -> dict[str, Any]:

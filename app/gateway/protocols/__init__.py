@@ -5,12 +5,14 @@ from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, Protoco
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.completions import Completions
 from app.gateway.protocols.embeddings import Embeddings
+from app.gateway.protocols.kept import NO_REFERENCES, Kept
 
 PROTOCOLS: tuple[Protocol, ...] = (
     ChatCompletions(),
     Completions(),
     Embeddings(),
     responses.Responses(),
+    responses.Compact(),
     responses.InputTokens(),
     messages.Messages(),
     messages.CountTokens(),
@@ -21,4 +23,4 @@ PROTOCOLS: tuple[Protocol, ...] = (
     gemini.BatchEmbedContents(),
 )
 
-__all__ = ["NOTHING_MORE", "PROTOCOLS", "Asked", "CallRequest", "Protocol", "StreamEvent", "model_named_in"]
+__all__ = ["NOTHING_MORE", "NO_REFERENCES", "PROTOCOLS", "Asked", "CallRequest", "Kept", "Protocol", "StreamEvent", "model_named_in"]

@@ -16,6 +16,7 @@ import msgspec
 from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
+from app.gateway.protocols.kept import NO_REFERENCES, Kept, References
 
 Kind = TypeVar("Kind")
 
@@ -28,7 +29,9 @@ class CallRequest:
     can't exceed, of which `media_tokens` are allowed for media. `output_limit`: output tokens of one choice, as the client
     limits them; None: it doesn't. `extra_output`: output tokens on top of the limit. `open_ended`: the bounds may be
     exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise.
-    `is_free`: the provider bills nothing for such a call, whatever its answer says.
+    `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`: what it names of what the
+    provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again. `is_background`: it is answered
+    at once, and goes on.
     """
 
     body: bytes
@@ -46,6 +49,9 @@ class CallRequest:
     open_ended: bool = False
     kinds: frozenset[str] = TEXT_KINDS
     end_user: str | None = None
+    references: References = NO_REFERENCES
+    is_kept: bool = False
+    is_background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,8 @@ class StreamEvent:
     `is_partial`: `usage` tells what is known before the output, which is counted here should the stream break off.
     `is_addition`: it tells only what an earlier report didn't, and is worth nothing without one. `is_usage_only`: the event
     is there only because usage was asked for. `is_terminal`: a client takes the answer as whole once it has read this
-    event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the upstream's own words.
+    event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the upstream's own words. `kept`: what
+    the provider keeps of the answer.
     """
 
     usage: Usage | None = None
@@ -65,6 +72,7 @@ class StreamEvent:
     is_terminal: bool = False
     is_closing: bool = False
     error: str | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,19 @@ from app.gateway.protocols.messages import Messages
 
 Envelope = Callable[[ProxyError], bytes]
 
-_OPENAI = ("/v1", "/openai", "/chat", "/completions", "/embeddings", "/responses", "/images", "/audio", "/moderations", "/models")
+_OPENAI = (
+    "/v1",
+    "/openai",
+    "/chat",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/conversations",
+    "/images",
+    "/audio",
+    "/moderations",
+    "/models",
+)
 _gemini, _messages = GenerateContent(), Messages()
 
 

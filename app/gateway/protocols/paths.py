@@ -32,7 +32,7 @@ class Paths:
             return (protocol, Asked(model=named[1], query=urlencode(passing))) if protocol else None
         if deployed := _DEPLOYMENT.match(path):
             return self._plain("/v1" + path[deployed.end() :], Asked(model=deployed[1]))
-        return self._plain("/v1" + _PREFIXES.sub("", path, count=1), Asked())
+        return self._plain(plain(path), Asked())
 
     def exact(self, path: str) -> Protocol | None:
         return self._exact.get(path)
@@ -40,6 +40,11 @@ class Paths:
     def _plain(self, path: str, asked: Asked) -> tuple[Protocol, Asked] | None:
         protocol = self._exact.get(path)
         return (protocol, asked) if protocol else None
+
+
+def plain(path: str) -> str:
+    """As it is documented, however its version was written."""
+    return "/v1" + _PREFIXES.sub("", path, count=1)
 
 
 def _is_name(model: str) -> bool:

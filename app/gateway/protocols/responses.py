@@ -1,7 +1,8 @@
 """`/v1/responses`: https://platform.openai.com/docs/api-reference/responses, streams: .../responses-streaming.
 
 What a conversation, an earlier response or a tool of the provider's brings is input that the request doesn't show, so such
-calls are open-ended. The last event (`response.completed`, `incomplete` or `failed`) holds the whole response and its usage.
+calls are open-ended. The last event (`response.completed`, `incomplete` or `failed`) holds the whole response and its usage;
+the first (`response.created`) names it, so that what goes on in the background can be asked for.
 """
 
 import re
@@ -24,6 +25,7 @@ from app.gateway.protocols.base import (
     refuse_ambiguous_names,
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
+from app.gateway.protocols.kept import NO_REFERENCES, kept_of, references_in
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -31,17 +33,18 @@ OVERHEAD = 256
 """Tokens that the provider may add beyond the bytes of the request, for its templates and tools."""
 
 _DECISIVE = re.compile(
-    rb'"(model|input|instructions|stream|tools|max_output_tokens|previous_response_id|conversation|background|prompt)"\s*:', re.IGNORECASE
+    rb'"(model|input|instructions|stream|tools|max_output_tokens|previous_response_id|conversation|background|store|prompt)"\s*:',
+    re.IGNORECASE,
 )
 _BOUNDED_FIELDS = frozenset(
     {
         "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "max_tool_calls", "metadata",
         "parallel_tool_calls", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools",
         "top_logprobs", "top_p", "truncation", "user", "include", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
-        "moderation", "provider", "background",
+        "moderation", "provider", "background", "previous_response_id", "conversation", "prompt",
     }
 )  # fmt: skip
-"""Fields of a request that bring no input from elsewhere."""
+"""Fields of a request that bring no input from elsewhere, but for what `references_in` finds."""
 _TEXT_ITEMS = frozenset(
     {
         "message", "function_call", "function_call_output", "reasoning", "custom_tool_call", "custom_tool_call_output",
@@ -52,9 +55,10 @@ _TEXT_ITEMS = frozenset(
 _TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text"})
 _OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs; what any other finds becomes input."""
-_BY_ID = ("previous_response_id", "conversation", "prompt")
 _SILENT = openai.SILENT | {"call_id", "encrypted_content", "file_data", "file_id", "role", "status"}
+_REFERRING = (b'"previous_response_id"', b'"conversation"', b'"id"', b'"container"')
 _ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
+_TOLD = (*_ENDS, b"response.created")
 _ERROR = re.compile(rb'"type"\s*:\s*"error"')
 
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
@@ -73,6 +77,7 @@ class _Request(msgspec.Struct):
     stream: bool | None = None
     max_output_tokens: _Limit | None = None
     background: bool | None = None
+    store: bool | None = None
     user: Any = None
     safety_identifier: Any = None
 
@@ -94,16 +99,17 @@ class Responses:
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         request = decode(body, _Request)
         refuse_ambiguous_names(body, _DECISIVE)
-        if request.background:
-            raise InvalidRequest("Background responses are not taken here. Leave `background` out, or set it to false.", code="unsupported")
         fields = decode(body, dict[str, msgspec.Raw])
-        if by_id := next((name for name in _BY_ID if bytes(fields.get(name, b"null")) != b"null"), None):
-            raise InvalidRequest(f"`{by_id}` is not taken here. Send the whole conversation as `input`.", code="unsupported")
+        if bytes(fields.get("prompt", b"null")) != b"null":
+            raise InvalidRequest("`prompt` names what the provider keeps for its account, not for you. Send `input`.", code="unsupported")
         items = request.input if isinstance(request.input, list) else []
-        if any(item.type == "item_reference" or (item.type in (None, "message") and item.content is None) for item in items):
-            raise InvalidRequest("Items that the provider keeps are not taken here. Send their content in `input`.", code="unsupported")
+        if any(item.type == "message" and item.content is None for item in items):
+            raise InvalidRequest(
+                "A message in `input` has no `content`. Send it, or refer to it as an `item_reference`.", code="invalid_type"
+            )
+        references = references_in(decode(body, dict[str, Any])) if _may_refer(body) else NO_REFERENCES
         inline, media_tokens = (0, 0) if _is_text(items, body) else _media(body)
-        is_bounded = (_BOUNDED_FIELDS | set(_BY_ID)).issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
+        is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         user = request.safety_identifier or request.user
         return CallRequest(
             body=openai.naming(body, asked.model, request.model),
@@ -113,9 +119,12 @@ class Responses:
             input_bound=max(len(body) - inline, 0) + media_tokens + OVERHEAD,
             media_tokens=media_tokens,
             output_limit=request.max_output_tokens,
-            open_ended=bool(media_tokens) or not is_bounded,
+            open_ended=bool(media_tokens) or bool(references.needed) or not is_bounded,
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
             end_user=user if isinstance(user, str) else None,
+            references=references,
+            is_kept=request.store is not False or bool(request.background),
+            is_background=bool(request.background),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -125,7 +134,7 @@ class Responses:
         return usage_in(answer, "usage", read_usage)
 
     def tells(self, events: bytes) -> bool:
-        return any(events.find(end) >= 0 for end in _ENDS) or (events.find(b'"error"') >= 0 and _ERROR.search(events) is not None)
+        return any(events.find(told) >= 0 for told in _TOLD) or (events.find(b'"error"') >= 0 and _ERROR.search(events) is not None)
 
     def read_event(self, event: bytes) -> StreamEvent:
         try:
@@ -134,6 +143,8 @@ class Responses:
             return StreamEvent()
         if told.type == "error":
             return StreamEvent(is_closing=True, error=str(told.message or "error without a message"))
+        if told.type == "response.created":
+            return StreamEvent(kept=kept_of(told.response))
         if told.type.encode() not in _ENDS:
             return StreamEvent()
         response = object_of(told.response)
@@ -142,6 +153,7 @@ class Responses:
             usage=read_usage(response.get("usage")),
             is_terminal=True,
             error=str(error.get("message") or error.get("code") or "failed") if told.type == "response.failed" else None,
+            kept=kept_of(response),
         )
 
     def request_texts(self, body: bytes) -> list[str]:
@@ -164,6 +176,13 @@ class Responses:
     error_body = staticmethod(openai.error_body)
 
 
+class Compact(Responses):
+    """`/v1/responses/compact`: https://platform.openai.com/docs/api-reference/responses/compact."""
+
+    api = "responses.compact"
+    path = "/v1/responses/compact"
+
+
 class InputTokens(Responses):
     """`/v1/responses/input_tokens`: https://platform.openai.com/docs/api-reference/responses/input-tokens. It costs nothing."""
 
@@ -172,8 +191,13 @@ class InputTokens(Responses):
 
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         request = decode(body, _Request)
-        model = openai.required_model(asked.model or request.model)
-        return CallRequest(body=openai.naming(body, asked.model, request.model), model=model, has_output=False, is_free=True)
+        return CallRequest(
+            body=openai.naming(body, asked.model, request.model),
+            model=openai.required_model(asked.model or request.model),
+            has_output=False,
+            is_free=True,
+            references=references_in(decode(body, dict[str, Any])) if _may_refer(body) else NO_REFERENCES,
+        )
 
 
 def read_usage(reported: object) -> Usage | None:
@@ -192,6 +216,11 @@ def read_usage(reported: object) -> Usage | None:
         cache_write_tokens=count(of_input.get("cache_write_tokens")),
         reasoning_tokens=count(of_output.get("reasoning_tokens")),
     )
+
+
+def _may_refer(body: bytes) -> bool:
+    """Whether there may be an id of what the provider keeps. Looks at fixed bytes, as most requests have none."""
+    return any(body.find(field) >= 0 for field in _REFERRING) or ESCAPED_NAME.search(body) is not None
 
 
 def _is_text(items: list[_Item], body: bytes) -> bool:

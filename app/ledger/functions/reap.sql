@@ -1,8 +1,9 @@
 -- Settles holds of dead processes as what they are: calls that nobody ended. Their rows cost nothing and say so.
 --
 -- Only the choice is made here; the work is `settle`'s, and the caller inserts the rows. A process without a row in
--- `instance` is dead for good. Accounts that others have locked are left for the next time, so that nobody waits for a
--- reaper; the holds are chosen under the locks, as they may have been ended until then.
+-- `instance` is dead for good; only calls that go on in the background need none. Accounts that others have locked are left
+-- for the next time, so that nobody waits for a reaper; the holds are chosen under the locks, as they may have been ended
+-- until then.
 --
 -- most: holds to end at most. patience: milliseconds to wait for each lock.
 CREATE OR REPLACE FUNCTION aigcspace.reap(most int, patience int)
@@ -24,6 +25,7 @@ BEGIN
     FROM (
         SELECT user_id FROM aigcspace.call_hold hold
         WHERE NOT EXISTS (SELECT FROM aigcspace.instance living WHERE living.id = hold.instance_id)
+            AND NOT EXISTS (SELECT FROM aigcspace.background_call going WHERE going.request_id = hold.request_id)
         ORDER BY hold.request_id
         LIMIT most
     ) found;
@@ -37,6 +39,7 @@ BEGIN
         SELECT entry FROM aigcspace.call_hold hold
         WHERE hold.user_id = ANY (user_ids)
             AND NOT EXISTS (SELECT FROM aigcspace.instance living WHERE living.id = hold.instance_id)
+            AND NOT EXISTS (SELECT FROM aigcspace.background_call going WHERE going.request_id = hold.request_id)
         ORDER BY hold.request_id
         LIMIT most
     ) chosen;

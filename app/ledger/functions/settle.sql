@@ -8,6 +8,9 @@
 -- that was written as `orphaned`, at no cost, is amended, once: its call's truth has come late. Such an entry has no hold
 -- any more, so that all of its cost is excess.
 --
+-- An entry with `deferred` is no end yet: see defer.sql. One with `was_deferred` ends such a call. `objects`: ids of what the
+-- upstream keeps of the call; they are its user's.
+--
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
 -- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
@@ -33,12 +36,32 @@ BEGIN
     PERFORM 1 FROM aigcspace.platform_api_key k WHERE k.id = ANY (key_ids) ORDER BY k.id FOR KEY SHARE;
     PERFORM 1 FROM aigcspace.key_meter m WHERE m.key_id = ANY (key_ids) ORDER BY m.key_id FOR NO KEY UPDATE;
     now_at := clock_timestamp();
+    IF batch @? '$[*].objects' THEN
+        INSERT INTO aigcspace.upstream_object AS known (user_id, object_id, upstream_id, request_id)
+        SELECT DISTINCT ON (object_id, account.user_id)
+            account.user_id, object_id, (item ->> 'upstream_id')::int, (item ->> 'request_id')::uuid AS request_id
+        FROM jsonb_array_elements(batch) item
+        JOIN aigcspace.account account ON account.user_id = item ->> 'user_id'
+        CROSS JOIN jsonb_array_elements_text(coalesce(item -> 'objects', '[]')) object_id
+        ORDER BY object_id, account.user_id, request_id DESC
+        ON CONFLICT (object_id, user_id) DO UPDATE SET upstream_id = excluded.upstream_id, request_id = excluded.request_id
+        WHERE known.request_id < excluded.request_id;
+    END IF;
+    IF batch @? '$[*].deferred' THEN
+        PERFORM aigcspace.defer(batch);
+    END IF;
+    IF batch @? '$[*].was_deferred' THEN
+        DELETE FROM aigcspace.background_call
+        USING jsonb_array_elements(batch) item
+        WHERE item ? 'was_deferred' AND background_call.request_id = (item ->> 'request_id')::uuid;
+    END IF;
 
     RETURN QUERY
     WITH item AS (
         SELECT DISTINCT ON (request_id) item AS entry, (item ->> 'request_id')::uuid AS request_id, item ->> 'user_id' AS user_id,
             (item ->> 'api_key_id')::int AS named_key_id, round((item ->> 'cost')::numeric, 10) AS cost
         FROM jsonb_array_elements(batch) item
+        WHERE NOT item ? 'deferred'
         ORDER BY request_id
     ), open AS (
         SELECT item.*, coalesce(hold.api_key_id, named_key_id) AS key_id, coalesce(hold.amount, 0) AS hold, coalesce(hold.tokens, 0) AS tokens, hold.request_id IS NOT NULL AS in_flight,

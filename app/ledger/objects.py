@@ -1,0 +1,84 @@
+"""Who made what upstreams keep, and where it lies. What comes with a call is written when the call is settled (`settle.sql`).
+
+An id that a user didn't make is not there for them, whoever else made it. A database that is away or slow raises
+`Unavailable`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import and_, delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql import ColumnElement
+
+from app.database import Database
+from app.errors import Unavailable
+from app.ledger.background import PendingCall
+from app.models import BackgroundCall, UpstreamObject
+
+
+@dataclass(frozen=True, slots=True)
+class KeptObject:
+    """`pending`: the call that made it, while it goes on in the background."""
+
+    object_id: str
+    upstream_id: int
+    pending: PendingCall | None
+
+
+class UpstreamObjects:
+    """`longest_wait`: seconds."""
+
+    def __init__(self, database: Database, *, longest_wait: float) -> None:
+        self._database = database
+        self._longest_wait = longest_wait
+
+    async def find(self, user_id: str, object_id: str) -> KeptObject | None:
+        its_call = and_(BackgroundCall.user_id == UpstreamObject.user_id, BackgroundCall.object_id == UpstreamObject.object_id)
+        query = select(UpstreamObject.upstream_id, BackgroundCall).outerjoin(BackgroundCall, its_call).where(_is(user_id, object_id))
+        async with self._reading() as session:
+            found = (await session.execute(query)).first()
+        if found is None:
+            return None
+        upstream_id, pending = found
+        return KeptObject(object_id, upstream_id, PendingCall.of(pending) if pending else None)
+
+    async def places(self, user_id: str, object_ids: Sequence[str]) -> dict[str, int]:
+        """Object id -> upstream, of those of the ids that are the user's."""
+        query = select(UpstreamObject.object_id, UpstreamObject.upstream_id)
+        async with self._reading() as session:
+            found = await session.execute(query.where(UpstreamObject.user_id == user_id, UpstreamObject.object_id.in_(object_ids)))
+            return {row.object_id: row.upstream_id for row in found}
+
+    async def of_others(self, user_id: str, object_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that somebody made, but not this user."""
+        query = select(UpstreamObject.object_id, UpstreamObject.user_id).where(UpstreamObject.object_id.in_(object_ids))
+        async with self._reading() as session:
+            made = (await session.execute(query)).all()
+        return {object_id for object_id, _ in made} - {object_id for object_id, maker in made if maker == user_id}
+
+    async def remember(self, user_id: str, object_id: str, *, upstream_id: int, request_id: UUID) -> None:
+        """For what is made without a call of a model."""
+        made = {"user_id": user_id, "object_id": object_id, "upstream_id": upstream_id, "request_id": request_id}
+        async with self._database.transaction() as session:
+            await session.execute(insert(UpstreamObject).values(made).on_conflict_do_nothing())
+
+    async def forget(self, user_id: str, object_id: str) -> None:
+        async with self._database.transaction() as session:
+            await session.execute(delete(UpstreamObject).where(_is(user_id, object_id)))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncSession]:
+        try:
+            async with asyncio.timeout(self._longest_wait), self._database.reading() as session:
+                yield session
+        except TimeoutError:
+            raise Unavailable("The database is slow at the moment. Try again shortly.", code="database_unavailable") from None
+
+
+def _is(user_id: str, object_id: str) -> ColumnElement[bool]:
+    return and_(UpstreamObject.object_id == object_id, UpstreamObject.user_id == user_id)

@@ -1,0 +1,165 @@
+"""What an upstream keeps belongs to the user who made it: by id, in requests that refer to it, and to nobody else."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+
+from tests.acceptance.conftest import Connect, done
+from tests.harness import honest_responses
+from tests.harness.answers import Usage
+from tests.harness.books import charge
+from tests.harness.scene import Scene
+from tests.standin import StandIn
+
+USAGE = Usage(input=30, output=12, cached=10, reasoning=4)
+
+
+def made(scene: Scene, number: int = 1, **fields: Any) -> dict[str, Any]:
+    """A response of the scene's user, which its upstream keeps."""
+    response_id = f"resp_{scene.model}_{number}"
+    item = honest_responses.message("Hello.", id=f"msg_{scene.model}_{number}")
+    response = honest_responses.response({"model": "stand-in"}, "completed", output=[item], usage=USAGE) | {"id": response_id} | fields
+    scene.upstream.answer(json=scene.upstream.kept.put(response))
+    assert scene.post({"model": scene.model, "input": "hello"}, "/v1/responses").status_code == 200
+    return response
+
+
+def serve_elsewhere_too(scene: Scene, elsewhere: StandIn) -> None:
+    """Nearly every call of the scene's model goes there from now on."""
+    scene.admin.add_upstream(f"second-{scene.model}", f"{elsewhere.url}/v1", [scene.model], weight=1000)
+
+
+async def test_a_conversation_goes_on_where_it_lies(scene: Scene, connect: Connect, upstream: StandIn) -> None:
+    response = made(scene)
+    serve_elsewhere_too(scene, upstream)
+
+    for _ in range(3):
+        following = await done(connect(scene).responses.create(model=scene.model, input="and then?", previous_response_id=response["id"]))
+        assert following.status == "completed"
+
+    assert [call.json.get("previous_response_id") for call in scene.upstream.requests] == [None, *[response["id"]] * 3]
+    assert upstream.requests == []
+    assert scene.rows()[1]["charge"] == charge(scene.rates, scene.rows()[1]) > 0
+
+
+async def test_what_is_kept_is_shown_listed_and_deleted_by_its_user(scene: Scene, connect: Connect) -> None:
+    response = made(scene)
+    client = connect(scene)
+
+    shown = scene.http.get(f"/v1/responses/{response['id']}", params={"include[]": "reasoning.encrypted_content"})
+    assert json.loads(shown.content) == response
+    assert scene.upstream.requests[-1].target == f"/v1/responses/{response['id']}?include%5B%5D=reasoning.encrypted_content"
+    assert scene.upstream.requests[-1].header("authorization") == "Bearer upstream-secret-7c1d"
+    assert (await done(client.responses.retrieve(response["id"]))).output_text == "Hello."
+    assert [item.id for item in (await done(client.responses.input_items.list(response["id"]))).data] == ["msg_in"]
+    await done(client.responses.delete(response["id"]))
+    with pytest.raises(openai.NotFoundError):
+        await done(client.responses.retrieve(response["id"]))
+
+    assert len(scene.rows()) == 1  # none of it is billed
+    assert scene.upstream.kept.asked[-1] == ("DELETE", f"/v1/responses/{response['id']}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items"), ("GET", "?stream=true")]
+)
+def test_nobody_reaches_what_another_made(new_scene: Callable[..., Scene], method: str, path: str) -> None:
+    owner, other = new_scene(), new_scene()
+    response = made(owner)
+
+    refused = other.http.request(method, f"/v1/responses/{response['id']}{path}")
+    unknown = other.http.request(method, f"/v1/responses/resp_unknown{path}")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    assert refused.text.replace(response["id"], "resp_unknown") == unknown.text
+    assert owner.upstream.kept.asked == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"previous_response_id": "{response}"},
+        {"conversation": "{response}"},
+        {"conversation": {"id": "{response}"}},
+        {"input": [{"type": "item_reference", "id": "{item}"}]},
+        {"input": [{"id": "{item}"}]},
+        {"input": [{"type": "reasoning", "id": "{item}", "summary": []}, {"role": "user", "content": "go on"}]},
+        {"tools": [{"type": "code_interpreter", "container": "{response}"}]},
+    ],
+)
+def test_a_request_cant_refer_to_what_another_made(new_scene: Callable[..., Scene], fields: dict[str, Any]) -> None:
+    owner, other = new_scene(), new_scene()
+    response = made(owner)
+    text = json.dumps(fields).replace("{response}", response["id"]).replace("{item}", response["output"][0]["id"])
+
+    for path in ("/v1/responses", "/v1/responses/input_tokens", "/v1/responses/compact"):
+        refused = other.post({"model": other.model, "input": "hello"} | json.loads(text), path)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["code"] in ("previous_response_not_found", "item_not_found")
+    assert other.upstream.requests == []
+
+
+def test_items_are_the_users_own(scene: Scene) -> None:
+    response = made(scene)
+    items = [{"type": "item_reference", "id": response["output"][0]["id"]}, {"role": "user", "content": "go on"}]
+
+    assert scene.post({"model": scene.model, "input": items}, "/v1/responses").status_code == 200
+    assert scene.upstream.requests[-1].json["input"] == items
+
+
+def test_what_is_not_kept_is_nobodys(scene: Scene) -> None:
+    assert scene.post({"model": scene.model, "input": "hello", "store": False}, "/v1/responses").status_code == 200
+
+    refused = scene.post({"model": scene.model, "input": "go on", "previous_response_id": "resp_standin"}, "/v1/responses")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "previous_response_not_found")
+    assert len(scene.upstream.requests) == 1
+
+
+def test_a_stream_is_kept_too(scene: Scene) -> None:
+    streamed = scene.post({"model": scene.model, "input": "hello", "stream": True}, "/v1/responses")
+    assert "response.completed" in streamed.text
+
+    assert scene.post({"model": scene.model, "input": "go on", "previous_response_id": "resp_standin"}, "/v1/responses").status_code == 200
+
+
+def test_what_lies_at_another_upstream_than_the_model_is_refused(scene: Scene, upstream: StandIn) -> None:
+    response = made(scene)
+    other = f"other-{scene.model}"
+    scene.admin.set_price(other, {"input": "1", "output": "1"})
+    scene.admin.add_upstream(other, f"{upstream.url}/v1", [other])
+
+    refused = scene.post({"model": other, "input": "go on", "previous_response_id": response["id"]}, "/v1/responses")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "reference_elsewhere")
+    assert upstream.requests == []
+
+
+def test_a_conversation_is_its_makers(new_scene: Callable[..., Scene]) -> None:
+    owner, other = new_scene(), new_scene()
+    conversation = {"id": f"conv_{owner.model}", "object": "conversation", "created_at": 1, "metadata": {}}
+    owner.upstream.answer(json=owner.upstream.kept.put(conversation))
+    without_model = owner.http.post("/v1/conversations", json={})
+    assert (without_model.status_code, without_model.json()["error"]["code"]) == (400, "missing_model")
+    assert owner.http.post("/v1/conversations", json={}, headers={"X-Model": owner.model}).json() == conversation
+
+    asked = {"input": "hello", "conversation": conversation["id"]}
+    assert owner.post({"model": owner.model} | asked, "/v1/responses").status_code == 200
+    assert other.post({"model": other.model} | asked, "/v1/responses").status_code == 400
+    assert owner.http.get(f"/v1/conversations/{conversation['id']}/items").json()["object"] == "list"
+    assert other.http.get(f"/v1/conversations/{conversation['id']}/items").status_code == 404
+
+
+def test_a_compacted_conversation_is_billed(scene: Scene) -> None:
+    compacted = {"id": "resp_compacted", "object": "response.compaction", "output": [], "usage": honest_responses.counts(USAGE)}
+    scene.upstream.answer(json=compacted)
+
+    answer = scene.post({"model": scene.model, "input": [{"role": "user", "content": "a long talk"}]}, "/v1/responses/compact")
+
+    assert answer.json() == compacted
+    row = scene.row()
+    assert (row["api"], row["input_tokens"], row["output_tokens"]) == ("responses.compact", USAGE.input, USAGE.output)
+    assert row["charge"] == charge(scene.rates, row)
