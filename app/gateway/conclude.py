@@ -47,7 +47,7 @@ class Conclusion:
         self._output_counted = before + await self._tokenizer.count(self._model, texts)
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
-        if meter.kept is not None and await self._is_left(meter.kept, meter, broken):
+        if meter.kept is not None and await self._is_deferred(meter.kept, meter):
             return
         usage, source = meter.usage, "provider"
         if usage is None or meter.reports.is_partial or not usage.output_tokens:
@@ -119,13 +119,14 @@ class Conclusion:
             usage, source = usage.at_least(Usage(output_tokens=self._output_counted)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
 
-    async def _is_left(self, kept: Kept, meter: StreamMeter, broken: str | None) -> bool:
-        """Notes what is kept. Whether the stream goes on where nobody reads it any more: the call is deferred then."""
+    async def _is_deferred(self, kept: Kept, meter: StreamMeter) -> bool:
+        """Notes what is kept, and defers a call that goes on though its stream has ended, however that did."""
         if not self._call.request.is_kept:
             return False
         self._call.record.keeps(kept.ids)
-        if not self._goes_on(kept, meter) or not (broken or self._departure.has_happened()):
+        if not self._goes_on(kept, meter):
             return False
+        self._departure.end()
         await self.count(meter)
         await self._defer(kept)
         return True

@@ -80,11 +80,8 @@ def test_another_process_settles_what_one_has_begun(db: Database, scene: Scene, 
     """Long after the lease of the first."""
     first = Proxy(database_url=db.url, directory=tmp_path / "first", LEASE="1").wait_ready()
     scene.known_to(first)
-    on_first = Scene(
-        **vars(scene) | {"proxy": first, "http": httpx.Client(base_url=first.url, headers=scene.http.headers, trust_env=False)}
-    )
-    response_id = begin(on_first)
-    on_first.http.close()
+    with httpx.Client(base_url=first.url, headers=scene.http.headers, trust_env=False) as http:
+        response_id = begin(Scene(**vars(scene) | {"proxy": first, "http": http}))
     first.process.send_signal(how)
     assert first.process.wait(20) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
     running.remove(first)
