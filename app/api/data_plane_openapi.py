@@ -91,7 +91,8 @@ def describe(app: FastAPI, protocols: tuple[Protocol, ...]) -> None:
             schema = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
             )
-            schema["paths"] = {protocol.path: {"post": _call(protocol)} for protocol in protocols} | _models() | schema["paths"]
+            calls = {protocol.path: {"post": _call(protocol)} for protocol in protocols}
+            schema["paths"] = calls | _models() | _kept() | schema["paths"]
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -125,8 +126,30 @@ def _models() -> dict[str, Any]:
     }
 
 
+def _kept() -> dict[str, Any]:
+    """What an upstream keeps, for the user who made it."""
+    response, deleted = (
+        {"id": "resp_1", "object": "response", "status": "completed"},
+        {"id": "resp_1", "object": "response", "deleted": True},
+    )
+    items = {"object": "list", "data": [], "has_more": False}
+    operations = {
+        "/v1/responses/{response_id}": {
+            "get": _get("A response that the upstream keeps", "get_response", response),
+            "delete": _get("Delete a response", "delete_response", deleted),
+        },
+        "/v1/responses/{response_id}/cancel": {"post": _get("Cancel a background response", "cancel_response", response)},
+        "/v1/responses/{response_id}/input_items": {"get": _get("What a response was made of", "list_input_items", items)},
+    }
+    for methods in operations.values():
+        for operation in methods.values():
+            operation["parameters"] = [_in_path("response_id")]
+    return operations
+
+
 def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": "demo-echo"}
+    example = "resp_1" if name == "response_id" else "demo-echo"
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": example}
 
 
 def _get(summary: str, operation: str, example: dict[str, Any]) -> dict[str, Any]:
