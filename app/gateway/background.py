@@ -31,8 +31,10 @@ log = structlog.get_logger(__name__)
 
 POLL = 1.0
 """Seconds between two looks at what is due."""
-AT_ONCE = 10
+AT_ONCE = 50
 """Responses that a process asks for at the same time."""
+LOOK_WAIT = 30.0
+"""Seconds in which an upstream has to answer a look; the others wait for the slowest."""
 CERTAIN = 3
 """Looks after which an upstream is believed that it has no such response: a new one may not be everywhere at once."""
 
@@ -85,9 +87,11 @@ class Background:
             url = join_url(target.base_url, f"/v1/responses/{call.object_id}")
             headers = {"accept-encoding": "identity", **auth_headers(target.auth, _protocol.auth, target.secret or "")}
             try:
-                status, answer = await self._transport.fetch(url, headers=headers)
-            except (ProxyError, UpstreamBroken) as failed:
-                log.info("a background response can't be asked for", request_id=str(call.request_id), reason=str(failed))
+                async with asyncio.timeout(LOOK_WAIT):
+                    status, answer = await self._transport.fetch(url, headers=headers)
+            except (ProxyError, UpstreamBroken, TimeoutError) as failed:
+                reason = str(failed) or "it took too long"
+                log.info("a background response can't be asked for", request_id=str(call.request_id), reason=reason)
             answer = without_secret(answer, target.secret)
         if status == 200 and await self.conclude(call, answer):
             return True

@@ -11,7 +11,7 @@ end settles it before the last byte leaves, and nothing that isn't settled yet i
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -95,7 +95,7 @@ async def _serve(gateway: Gateway, asked: AskedById, caller: Caller, client: Cli
     target = _target(gateway, kept) if kept else _place_of_new(gateway, caller, client)
     headers = request_headers(client.headers, target, _protocol.auth)
     query = urlencode([(name, value) for name, value in parse_qsl(client.scope["query_string"].decode("latin-1")) if name != "key"])
-    url = join_url(target.base_url, asked.path) + (f"?{query}" if query else "")
+    url = join_url(target.base_url, quote(asked.path)) + (f"?{query}" if query else "")
     answer = await gateway.transport.send(asked.method, url, headers=headers, body=body or None)
     try:
         refuse_unusable(answer)
