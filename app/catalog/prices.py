@@ -25,14 +25,15 @@ async def set_price(
     rates: Mapping[str, str],
     tiers: Sequence[Mapping[str, Any]] | None,
     effective_from: datetime | None,
+    service_tiers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ModelPrice:
     """In force from `effective_from`, or from now on. Raises `UnacceptableValue`, and `Conflict` for a date that has a price."""
     checks.text("model", model_name, longest=255)
     try:
-        price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers).as_json()
+        price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers, service_tiers=service_tiers).as_written()
     except ValueError as invalid:
         raise UnacceptableValue(f"rates: {invalid}") from None
-    values = {"model_name": model_name, "rates": price["rates"], "tiers": price.get("tiers")}
+    values = {"model_name": model_name, "tiers": None, "service_tiers": None, **price}
     if effective_from is not None:
         values["effective_from"] = effective_from
     with explained(table="model_price", taken=f"{model_name!r} has a price from that very time on. Choose a later `effective_from`."):

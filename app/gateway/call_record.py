@@ -111,7 +111,7 @@ class CallRecord:
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
             cost, row["line_items"] = self._charge(self.price, usage)
-            row["price"] = self.price.as_json()
+            row["price"] = self.price.as_json(usage.service_tier)
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
@@ -130,7 +130,7 @@ class CallRecord:
 
     def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
         """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
-        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens)
+        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens, service_tier=usage.service_tier)
         cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
         for model, used in usage.others.items():
             if model in (self._row["model_name"], self._row.get("upstream_model")):
@@ -138,7 +138,7 @@ class CallRecord:
             if (theirs := self.price_of(model)) is None:
                 unpriced.append(clean(model, LONGEST_FLAG) or "")
                 continue
-            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens)
+            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens, service_tier=used.service_tier)
             cost += charge.amount
             items += [item.as_json() | {"model": model} for item in charge.items]
             unpriced += charge.unpriced

@@ -103,7 +103,7 @@ class Conclusion:
         if usage is None or meter.reports.is_partial:
             if usage is None:
                 prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
-                usage = Usage(input_tokens=prompt + self._call.request.media_tokens)
+                usage = Usage(input_tokens=prompt + self._call.request.media_tokens, service_tier=self._call.supposed_tier)
             delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
             usage, source = usage.at_least(Usage(output_tokens=self._output_counted + delivered)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
@@ -131,7 +131,8 @@ class Conclusion:
             return Usage(), "none"
         texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
         counted = await self._tokenizer.count(self._model, texts)
-        return Usage(input_tokens=counted + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+        used = counted + self._call.request.media_tokens
+        return Usage(input_tokens=used, output_tokens=output_tokens, service_tier=self._call.supposed_tier), "estimated"
 
     def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
         for flag in reports.flags() if reports else ():
