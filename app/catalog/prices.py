@@ -55,6 +55,17 @@ async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) 
     return cut(prices, limit=limit, listing=CURRENT, key=lambda price: price.model_name)
 
 
+async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> list[ModelPrice]:
+    """As `list_prices`, of these models."""
+    query = (
+        select(ModelPrice)
+        .distinct(ModelPrice.model_name)
+        .where(ModelPrice.effective_from <= func.now(), ModelPrice.model_name.in_(names))
+        .order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
+    )
+    return list((await session.scalars(query)).all())
+
+
 async def list_price_history(session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None) -> Page[ModelPrice]:
     """Past, present and future, the last one set first; of one model, or of all. Raises `NotFound` for a model without any."""
     query = select(ModelPrice).order_by(ModelPrice.id.desc()).limit(limit + 1)
