@@ -155,14 +155,10 @@ async def apply(session: AsyncSession, shown: Plan, prices: Mapping[str, ListPri
     """Raises `Conflict` where what there is has changed since the plan was made."""
     await session.execute(select(func.pg_advisory_xact_lock(TURN)))
     if await plan(session, prices, source=shown.source, overwrite=overwrite) != shown:
-        raise Conflict(
-            "Prices or limits have changed since this list was made. Nothing was written: run it again.", code="changed_meanwhile"
-        )
-    rows = [
-        {"model_name": change.model, "tiers": None, "service_tiers": None, **change.new, "source": shown.source} for change in shown.prices
-    ]
-    if rows:
-        await session.execute(insert(ModelPrice), rows)
+        raise Conflict("Prices or limits changed since this list was made. Nothing was written: run it again.", code="changed_meanwhile")
+    every = {"tiers": None, "service_tiers": None, "source": shown.source}
+    if shown.prices:
+        await session.execute(insert(ModelPrice), [{"model_name": change.model, **every, **change.new} for change in shown.prices])
     if shown.limits:
         statement = insert(Model)
         set_anew = {"context_tokens": statement.excluded.context_tokens}

@@ -165,17 +165,11 @@ def _differences(changes: Sequence[PriceChange]) -> Table:
     table = _table("Model", "", "Meter", "Old", "New")
     for change in changes:
         old, new = flat(change.old) if change.old else {}, flat(change.new)
-        names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-        for name in names:
-            is_first = name == names[0]
-            state = "left alone" if change.state == "operator" else change.state
-            table.add_row(
-                escape(change.model) if is_first else "",
-                state if is_first else "",
-                escape(name),
-                _rate(old.get(name)),
-                _rate(new.get(name)),
-            )
+        model: str = escape(change.model)
+        state: str = "left alone" if change.state == "operator" else change.state
+        for name in (name for name in {**new, **old} if old.get(name) != new.get(name)):
+            table.add_row(model, state, escape(name), _rate(old.get(name)), _rate(new.get(name)))
+            model = state = ""
     return table
 
 
