@@ -8,6 +8,7 @@ does one that is listed and no longer there.
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
+from decimal import ROUND_HALF_UP
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from genai_prices.data import providers
 from genai_prices.types import Provider
 from genai_prices.types import Usage as Theirs
 
-from app.billing.price import Price
+from app.billing.price import CHARGE_UNIT, Price
 from app.billing.usage import Usage
 from app.catalog.price_catalogue import list_price
 from app.gateway.meter import StreamMeter
@@ -146,7 +147,7 @@ def priced_differently(case: Case, reported: Theirs, usage: Usage) -> bool:
         for hour in range(24)
     ]
     dearest = max(calculated.total_price for calculated in of_the_day)  # some are cheaper at night, and we have one price
-    return round(dearest, 10) != charge.amount
+    return dearest.quantize(CHARGE_UNIT, ROUND_HALF_UP) != charge.amount
 
 
 def seeded_price(case: Case) -> tuple[Provider | None, Price | None]:
