@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.data_plane_openapi import describe
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol
-from app.gateway.protocols.paths import Paths
+from app.gateway.protocols.paths import Paths, asked_in
 
 
 class CallEndpoint:
@@ -33,7 +33,7 @@ def data_plane_first(app: FastAPI) -> ASGIApp:
         if scope["type"] != "http" or scope["method"] != "POST":
             await app(scope, receive, send)
         elif protocol := paths.exact(scope["path"]):
-            await handle_call(app.state.services.gateway, protocol, scope, receive, send)
+            await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked_in(scope["query_string"]))
         elif found := paths.find(scope["path"], scope["query_string"]):
             protocol, asked = found
             await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked)
