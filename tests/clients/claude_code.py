@@ -11,7 +11,9 @@ import httpx
 from tests.harness.honest_anthropic import event
 
 SESSION = "4f1c2d3e-0000-4000-8000-1234567890ab"
-BETAS = "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,prompt-caching-scope-2026-01-05,effort-2025-11-24"
+BETAS = (
+    "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,prompt-caching-scope-2026-01-05,effort-2025-11-24"
+)
 HEADERS = {
     "accept": "application/json",
     "anthropic-beta": BETAS,

@@ -17,9 +17,7 @@ def assert_each_call_billed(scene: Scene, calls: int) -> list[dict[str, Any]]:
     return assert_rows(scene, [_counts(usage) for usage in scene.upstream.ledger])
 
 
-def assert_rows(
-    scene: Scene, told: list[dict[str, int] | None], *, prices: Mapping[str, Rates] | None = None
-) -> list[dict[str, Any]]:
+def assert_rows(scene: Scene, told: list[dict[str, int] | None], *, prices: Mapping[str, Rates] | None = None) -> list[dict[str, Any]]:
     """`told`: of each call, the counts that the upstream told; what is not named is 0. None: the call is free. `prices`: by
     model, where there are several."""
     wait_until(lambda: len(scene.rows()) >= len(told), what=f"{len(told)} rows of {scene.user}")
