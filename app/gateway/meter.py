@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from app.billing.usage import Usage
 from app.gateway.protocols import Protocol, StreamEvent
-from app.gateway.strip import NullUsage
 from app.gateway.strict_json import is_lenient, strict_events
+from app.gateway.strip import NullUsage
 from app.gateway.usage_reports import UsageReports
 
 LARGEST_EVENT = 262_144

@@ -17,7 +17,7 @@ RATES = {"input": "3", "output": "15", "cache_read": "0.3", "cache_write": "3.75
 SMALL_RATES = {"input": "1", "output": "5", "cache_read": "0.1", "cache_write": "1.25"}
 TURNS = [
     (
-        [{"type": "text", "text": "<system-reminder>Today.</system-reminder>"}, {"type": "text", "text": "Why does the build fail?"}],
+        [{"type": "text", "text": "<system-reminder>"}, {"type": "text", "text": "Why does the build fail?"}],
         [
             thinking("let me look"),
             {"type": "text", "text": "I look at it."},
