@@ -1,5 +1,5 @@
 # make run: serve, with everything that is missing made first. make test, check, bench: for developers.
-.PHONY: run install test test-faults check bench
+.PHONY: run install test test-faults clients check bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,7 +21,19 @@ $(VENV)/installed-dev: $(VENV)/installed tests/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/requirements.lock
 	@touch $@
 
-test: $(VENV)/installed-dev
+# Clients that need releases of their own, or node: where there is none, their tests are skipped.
+clients: $(VENV)/langchain/installed $(if $(shell command -v npm),$(VENV)/installed-node)
+
+$(VENV)/langchain/installed: tests/clients/langchain.lock $(VENV)/installed
+	@test -x $(VENV)/langchain/bin/python || $(BIN)/python -m venv $(VENV)/langchain
+	$(VENV)/langchain/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(VENV)/installed-node: tests/clients/node/package-lock.json $(VENV)/installed
+	@npm ci --prefix tests/clients/node --ignore-scripts --no-audit --no-fund --silent && touch $@ \
+		|| echo "npm could not install the clients of tests/clients/node: their tests are skipped"
+
+test: $(VENV)/installed-dev clients
 	$(BIN)/python -m pytest -n 3 --dist loadscope
 
 # The long form of tests/faults: kills, outages, full disks. Up to 40 minutes; `make test` has a short form of each row.

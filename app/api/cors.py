@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.gateway.client import SERVER_SEND
 from app.gateway.protocols.envelopes import envelope_of
 
-_EXPOSED = ("X-Request-ID", "X-Max-Tokens-Applied", "Retry-After")
+_EXPOSED = ("X-Request-ID", "Request-ID", "X-Max-Tokens-Applied", "Retry-After")
 _REMEMBERED = 3600
 """Seconds for which a browser need not ask again."""
 

@@ -13,7 +13,7 @@ from app.api.data_plane_openapi import describe
 from app.gateway.by_id import asked_by_id, handle_by_id
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol
-from app.gateway.protocols.paths import Paths
+from app.gateway.protocols.paths import Paths, asked_in
 
 
 class CallEndpoint:
@@ -34,7 +34,7 @@ def data_plane_first(app: FastAPI) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
         elif scope["method"] == "POST" and (protocol := paths.exact(scope["path"])):
-            await handle_call(app.state.services.gateway, protocol, scope, receive, send)
+            await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked_in(scope["query_string"]))
         elif scope["method"] == "POST" and (found := paths.find(scope["path"], scope["query_string"])):
             protocol, asked = found
             await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked)

@@ -73,7 +73,7 @@ def asked_by_id(method: str, path: str) -> AskedById | None:
 
 
 async def handle_by_id(gateway: Gateway, asked: AskedById, scope: Scope, receive: Receive, send: Send) -> None:
-    client = Client(scope, receive, send, request_id=uuid7())
+    client = Client(scope, receive, send, request_id=uuid7(), protocol=_protocol)
     try:
         caller = await authenticate(gateway.callers, scope)
         check_caller(caller, client.address)

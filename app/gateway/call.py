@@ -67,7 +67,7 @@ async def handle_call(
     gateway: Gateway, protocol: Protocol, scope: Scope, receive: Receive, send: Send, *, asked: Asked = NOTHING_MORE
 ) -> None:
     record = CallRecord(api=protocol.api)
-    client = Client(scope, receive, send, request_id=record.request_id)
+    client = Client(scope, receive, send, protocol=protocol, request_id=record.request_id)
     try:
         call = await _admit(gateway, protocol, asked, record, client)
     except ClientGone:

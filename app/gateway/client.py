@@ -15,6 +15,9 @@ from app.errors import BodyTooLarge, ProxyError
 from app.gateway.protocols import Protocol
 from app.gateway.unpack import unpack
 
+ID_HEADERS = {"x-api-key": (b"x-request-id", b"request-id")}
+"""Where clients look for a call's id, by the way in which they send their keys: Anthropic's read `request-id`, all others
+`x-request-id`."""
 SERVER_SEND = "aigcspace.server_send"
 """Where whoever wraps `send` puts the server's own into the scope."""
 
@@ -26,7 +29,7 @@ class ClientGone(Exception):
 class Client:
     """One request and its one answer. `started`: the status is out, so that an error can only be told inside the body."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: UUID) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, protocol: Protocol, request_id: UUID) -> None:
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.address: str | None = scope["client"][0] if scope.get("client") else None
@@ -34,6 +37,7 @@ class Client:
         self._receive = receive
         self._send = send
         self.request_id = request_id
+        self._own_headers = [(name, str(request_id).encode()) for name in ID_HEADERS.get(protocol.auth, (b"x-request-id",))]
         self._sending_since: float | None = None
         self._longest_send = 0.0
         self._look_at_send: asyncio.TimerHandle | None = None
@@ -107,9 +111,8 @@ class Client:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = True
-        own = (b"x-request-id", str(self.request_id).encode())
         self._sending_since = time.monotonic()
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._own_headers]})
         self._sending_since = None
 
     async def send(self, data: bytes, *, more: bool = True) -> None:

@@ -26,10 +26,12 @@ REQUEST_HEADERS = frozenset(
         b"tracestate",
         b"http-referer",
         b"x-title",
+        b"x-codex-turn-state",
     }
 )
 """What of a client's headers goes on. All else stays: its key and cookies, its organisation, proxies' and hop-by-hop
-headers. `HTTP-Referer` and `X-Title` name the application to OpenRouter."""
+headers. `HTTP-Referer` and `X-Title` name the application to OpenRouter; `X-Codex-Turn-State` is what the upstream itself told
+Codex in its last answer, to find the same server again."""
 
 HIDDEN_ANSWER_HEADERS = frozenset(
     {

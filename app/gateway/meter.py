@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from app.billing.usage import Usage
 from app.gateway.protocols import Kept, Protocol, StreamEvent
 from app.gateway.strict_json import is_lenient, strict_events
+from app.gateway.strip import NullUsage
 from app.gateway.usage_reports import UsageReports
 
 LARGEST_EVENT = 262_144
@@ -30,7 +31,7 @@ _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 
 @dataclass(slots=True)
 class StreamMeter:
-    """Passes whole events on, at once. `strips`: an event that is there only because we asked for usage is taken out.
+    """Passes whole events on, at once. `strips`: what is there only because we asked for usage is taken out.
 
     `reports` keeps the usage that was told; `error` an error event's message; `kept` what the provider keeps of the answer;
     `terminal` whether the terminal event has come, from when on all that arrives is held back; `unread_bytes` what passed as
@@ -51,6 +52,7 @@ class StreamMeter:
     _large_end: bytes = b""
     _held: bytes = b""
     _saw_closing: bool = False
+    _null_usage: NullUsage = field(default_factory=NullUsage)
 
     def feed(self, chunk: bytes) -> bytes:
         """What the client may have now."""
@@ -73,7 +75,7 @@ class StreamMeter:
             self._keep(block)
         if self._delivered_bytes > FOLD_AT:
             self._fold()
-        return block
+        return self._null_usage.stripped(block) if self.strips else block
 
     def finish(self) -> None:
         """Reads the last event, where the stream ended without the blank line that would end it."""
@@ -88,6 +90,8 @@ class StreamMeter:
                 self._tail = b""
             return
         self._keep(self._tail)
+        if self.strips:
+            self._tail = self._null_usage.stripped(self._tail)
 
     def release(self) -> bytes:
         """What was held back: the end of the terminal event and what came after it, or an event that never ended."""
@@ -181,10 +185,12 @@ class StreamMeter:
 
 @dataclass(slots=True)
 class BodyMeter:
-    """Passes a body on but for its last byte. `length`: the body's Content-Length, where it is known."""
+    """Passes a body on but for its last byte. `length`: the body's Content-Length, where it is known. `is_array`: it may be a
+    stream in the form of a JSON array, of which nothing but a bracket can be the end."""
 
     length: int | None
     encoding: str | None
+    is_array: bool = False
     received: int = 0
     _copy: bytearray = field(default_factory=bytearray)
     _head: bytes = b""
@@ -201,8 +207,16 @@ class BodyMeter:
         if self.length is not None and self.received >= self.length:
             self._held = data
             return b""
-        self._held = data[-1:]
-        return data[:-1]
+        end = self._end(data)
+        self._held = data[end:]
+        return data[:end]
+
+    def _end(self, data: bytes) -> int:
+        """Where what may be the end of the body begins."""
+        if not self.is_array or (self._head or self._copy)[:1] != b"[":
+            return len(data) - 1
+        whole = data.rstrip()
+        return len(whole) - 1 if whole.endswith(b"]") else len(data)
 
     def release(self) -> bytes:
         held, self._held = self._held, b""

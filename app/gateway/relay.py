@@ -68,7 +68,8 @@ class Relay:
         await self._pass_rest()
 
     async def body(self) -> None:
-        meter = BodyMeter(length=self._answer.length, encoding=self._answer.encoding)
+        is_array = self._call.request.is_stream and self._answer.encoding is None
+        meter = BodyMeter(length=self._answer.length, encoding=self._answer.encoding, is_array=is_array)
         broken: str | None = None
         chunks = self._answer.chunks() if self._answer.status < 400 else self._answer.error_chunks(self._secret)
         try:

@@ -54,6 +54,14 @@ def test_no_other_path_is(path: str) -> None:
     assert PATHS.find(path, b"") is None
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/messages", "/openai/deployments/m/chat/completions"])
+def test_the_mark_of_beta_calls_goes_on(path: str) -> None:
+    found = PATHS.find(path, b"beta=true&key=secret")
+
+    assert found is not None
+    assert found[1].query == "beta=true"
+
+
 def test_of_a_query_only_the_form_of_the_stream_goes_on() -> None:
     found = PATHS.find("/v1beta/models/m:streamGenerateContent", b"key=secret&alt=sse&%24fields=x")
 

@@ -53,6 +53,25 @@ def test_tools_that_the_provider_may_run_are_not(tools: bytes) -> None:
     assert Messages().read(body).open_ended
 
 
+@pytest.mark.parametrize(
+    ("management", "is_bounded"),
+    [
+        (b"null", True),
+        (b'{"edits":[]}', True),
+        (b'{"edits":[{"type":"clear_thinking_20251015","keep":"all"}]}', True),
+        (b'{"edits":[{"type":"clear_tool_uses_20250919","trigger":{"type":"input_tokens","value":9}}]}', True),
+        (b'{"edits":[{"type":"compact_20260112"}]}', False),
+        (b'{"edits":[{"type":"clear_thinking_20251015"},{"type" : "compact_20260112"}]}', False),
+        (b'{"edits":[{"type":"clear_thinking_20251015","type":"compact_20260112"}]}', False),
+        (b'{"edits":[{"\\u0074ype":"compact_20260112"}]}', False),
+    ],
+)
+def test_a_context_that_is_only_cleared_is_bounded(management: bytes, is_bounded: bool) -> None:
+    body = messages()[:-1] + b', "context_management": ' + management + b"}"
+
+    assert Messages().read(body).open_ended is not is_bounded
+
+
 def test_an_hour_in_the_cache_is_held_at_its_price() -> None:
     said = [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}]
     request = Messages().read(messages(messages=said))

@@ -33,16 +33,22 @@ from app.gateway.protocols.texts import event_data, events_of, texts
 OVERHEAD = 1024
 """Tokens that the provider may add beyond the bytes of the request: its own prompt for tools takes some 300 to 700."""
 
-_DECISIVE = re.compile(rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers|service_tier|speed)"\s*:', re.IGNORECASE)
+_DECISIVE = re.compile(
+    rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers|context_management|service_tier|speed)"\s*:', re.IGNORECASE
+)
 _BOUNDED_FIELDS = frozenset(
     {
         "model", "messages", "max_tokens", "stream", "system", "tools", "tool_choice", "thinking", "metadata", "stop_sequences",
         "temperature", "top_k", "top_p", "output_config", "output_format", "service_tier", "cache_control", "inference_geo", "speed",
+        "context_management",
     }
 )  # fmt: skip
-"""Fields of a request that bring no input from elsewhere."""
+"""Fields of a request that bring no input from elsewhere; `context_management` where it only clears."""
 _TEXT_BLOCKS = frozenset({"text", "tool_use", "tool_result", "thinking", "redacted_thinking"})
 _OWN_TOOLS = frozenset({"custom"})
+_EDIT_TYPE = re.compile(rb'"type"\s*:\s*"?(\w*)', re.IGNORECASE)
+_CLEARING = re.compile(rb"clear_\w+|input_tokens|tool_uses|thinking_turns|all")
+"""Edits of the context, and what they are counted in: https://platform.claude.com/docs/en/build-with-claude/context-editing."""
 _SILENT = frozenset({"type", "id", "tool_use_id", "signature", "data", "source", "cache_control", "role"})
 """Fields whose text no tokenizer sees, or not as it stands."""
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|"message_stop"|"error"\s*:')
@@ -107,10 +113,12 @@ class Messages:
         fields = decode(body, dict[str, msgspec.Raw])
         inline, media_tokens = (0, 0) if _is_text(message, body) else _media(body)
         is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
+        is_bounded = is_bounded and _only_clears(bytes(fields.get("context_management", b"")))
         user = message.metadata.user_id if message.metadata else None
         return CallRequest(
             body=openai.naming(body, asked.model, message.model),
             model=openai.required_model(asked.model or message.model),
+            query=asked.query,
             is_stream=bool(message.stream),
             wants_usage=True,
             input_bound=max(len(body) - inline, 0) + media_tokens + OVERHEAD,
@@ -182,7 +190,8 @@ class CountTokens(Messages):
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         message = decode(body, _Message)
         model = openai.required_model(asked.model or message.model)
-        return CallRequest(body=openai.naming(body, asked.model, message.model), model=model, has_output=False, is_free=True)
+        named = openai.naming(body, asked.model, message.model)
+        return CallRequest(body=named, model=model, query=asked.query, has_output=False, is_free=True)
 
 
 def read_usage(reported: object, *, is_delta: bool = False) -> Usage | None:
@@ -216,6 +225,12 @@ def _others(iterations: object) -> dict[str, Usage]:
         if isinstance(model, str) and (usage := read_usage(iteration)) is not None:
             found[model] = found[model].plus(usage) if model in found else usage
     return found
+
+
+def _only_clears(management: bytes) -> bool:
+    """Whether nothing but old thinking and tool results is taken out of the context, as Claude Code asks with every call. A
+    compaction is another matter: the provider calls the model for it."""
+    return b"\\" not in management and all(_CLEARING.fullmatch(kind) for kind in _EDIT_TYPE.findall(management))
 
 
 def _is_text(message: _Message, body: bytes) -> bool:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode
 
-from app.gateway.protocols.base import Asked, Protocol
+from app.gateway.protocols.base import NOTHING_MORE, Asked, Protocol
 
 _PREFIXES = re.compile(r"^/(?:v1beta/openai|openai/v1|openai|v1/v1|v1)(?=/)")
 _DEPLOYMENT = re.compile(r"^/openai/deployments/([^/]+)(?=/)")
 _OF_MODEL = re.compile(r"^/v1(?:alpha|beta)?/models/(.+):(\w+)$")
-_PASSING = ("alt",)
-"""What of a URL's query goes upstream: the form of Gemini's streams. Keys stay here."""
+_PASSING = ("alt", "beta")
+"""What of a URL's query goes upstream: the form of Gemini's streams, and `beta=true`, with which Anthropic's SDKs and Claude
+Code mark calls that use beta features. Keys stay here."""
 
 
 class Paths:
@@ -28,11 +29,10 @@ class Paths:
         """For what `exact` doesn't have."""
         if (named := _OF_MODEL.match(path)) and _is_name(named[1]):
             protocol = self._exact.get(f"/v1beta/models/{{model}}:{named[2]}")
-            passing = [(name, value) for name, value in parse_qsl(query.decode("latin-1")) if name in _PASSING]
-            return (protocol, Asked(model=named[1], query=urlencode(passing))) if protocol else None
+            return (protocol, Asked(model=named[1], query=_passing(query))) if protocol else None
         if deployed := _DEPLOYMENT.match(path):
-            return self._plain("/v1" + path[deployed.end() :], Asked(model=deployed[1]))
-        return self._plain(plain(path), Asked())
+            return self._plain("/v1" + path[deployed.end() :], Asked(model=deployed[1], query=_passing(query)))
+        return self._plain(plain(path), asked_in(query))
 
     def exact(self, path: str) -> Protocol | None:
         return self._exact.get(path)
@@ -45,6 +45,15 @@ class Paths:
 def plain(path: str) -> str:
     """As it is documented, however its version was written."""
     return "/v1" + _PREFIXES.sub("", path, count=1)
+
+
+def asked_in(query: bytes) -> Asked:
+    """What a URL asks whose path says nothing beyond its protocol."""
+    return Asked(query=_passing(query)) if query else NOTHING_MORE
+
+
+def _passing(query: bytes) -> str:
+    return urlencode([(name, value) for name, value in parse_qsl(query.decode("latin-1")) if name in _PASSING])
 
 
 def _is_name(model: str) -> bool:

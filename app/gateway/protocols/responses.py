@@ -43,7 +43,7 @@ _BOUNDED_FIELDS = frozenset(
         "model", "input", "instructions", "stream", "stream_options", "max_output_tokens", "max_tool_calls", "metadata",
         "parallel_tool_calls", "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools",
         "top_logprobs", "top_p", "truncation", "user", "include", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
-        "moderation", "provider", "background", "previous_response_id", "conversation", "prompt",
+        "moderation", "provider", "background", "previous_response_id", "conversation", "prompt", "client_metadata",
     }
 )  # fmt: skip
 """Fields of a request that bring no input from elsewhere, but for what `references_in` finds."""

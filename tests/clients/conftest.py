@@ -1,0 +1,1 @@
+from tests.harness.standing import db, proxy  # noqa: F401
