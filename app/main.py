@@ -79,6 +79,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         tasks.spawn(catalog.watch(), name="catalog watch")
         gateway = Gateway(
             settings=settings,
+            database=database,
             callers=callers,
             admitter=Admitter(settings=settings, catalog=catalog, holds=ledger.holds, spool=ledger.spool, tokenizer=tokenizer),
             transport=await stack.enter_async_context(Transport(settings)),

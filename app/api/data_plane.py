@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.data_plane_openapi import describe
+from app.api.other_methods import OtherMethods
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol
 from app.gateway.protocols.paths import Paths
@@ -28,10 +29,11 @@ class CallEndpoint:
 def data_plane_first(app: FastAPI) -> ASGIApp:
     """The whole application: calls of models go straight to the gateway, all else to `app`."""
     paths = Paths(PROTOCOLS)
+    others = OtherMethods(app, paths)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
-            await app(scope, receive, send)
+            await others(scope, receive, send)
         elif protocol := paths.exact(scope["path"]):
             await handle_call(app.state.services.gateway, protocol, scope, receive, send)
         elif found := paths.find(scope["path"], scope["query_string"]):

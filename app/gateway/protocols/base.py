@@ -8,8 +8,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 from typing import Protocol as Interface
-from typing import TypeVar
 
 import msgspec
 
@@ -28,7 +28,8 @@ class CallRequest:
     can't exceed, of which `media_tokens` are allowed for media. `output_limit`: output tokens of one choice, as the client
     limits them; None: it doesn't. `extra_output`: output tokens on top of the limit. `open_ended`: the bounds may be
     exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise.
-    `is_free`: the provider bills nothing for such a call, whatever its answer says.
+    `is_free`: the provider bills nothing for such a call, whatever its answer says. `end_user`, `tags`: for whom it is made, as
+    its body tells, unbounded.
     """
 
     body: bytes
@@ -46,6 +47,7 @@ class CallRequest:
     open_ended: bool = False
     kinds: frozenset[str] = TEXT_KINDS
     end_user: str | None = None
+    tags: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.chat_bound import bound_input
 from app.gateway.protocols.texts import texts
@@ -37,6 +37,9 @@ class _Chat(msgspec.Struct):
     max_completion_tokens: _Limit | None = None
     n: _Choices | None = None
     user: Any = None
+    safety_identifier: Any = None
+    session_id: Any = None
+    metadata: Any = None
     modalities: Any = None
     prediction: msgspec.Raw = _ABSENT
 
@@ -63,7 +66,8 @@ class ChatCompletions:
             choices=chat.n or 1,
             open_ended=bound.open_ended,
             kinds=bound.kinds,
-            end_user=chat.user if isinstance(chat.user, str) else None,
+            end_user=attribution.first_text(chat.safety_identifier, chat.user),
+            tags=attribution.told(session=chat.session_id, metadata=chat.metadata),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

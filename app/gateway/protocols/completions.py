@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
@@ -47,7 +47,7 @@ class Completions:
             input_bound=len(body) * max(completion.best_of or 1, 1),
             output_limit=completion.max_tokens,
             choices=max(completion.n or 1, completion.best_of or 1) * prompts,
-            end_user=completion.user if isinstance(completion.user, str) else None,
+            end_user=attribution.first_text(completion.user),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -15,7 +15,7 @@ import msgspec
 from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import ESCAPED_NAME, NOTHING_MORE, Asked, CallRequest, StreamEvent, decode, replace_fields
 from app.gateway.protocols.chat_bound import AUDIO_BYTES_PER_TOKEN, IMAGE_TOKENS
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
@@ -88,6 +88,7 @@ class GenerateContent:
             kinds=TEXT_KINDS
             | ({"audio_input"} if has_media else frozenset())
             | (frozenset() if is_text_alone else {"audio_output", "image_output"}),
+            tags=attribution.told(metadata=fields.get("labels")),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import (
     ESCAPED_NAME,
     NOTHING_MORE,
@@ -75,6 +75,8 @@ class _Request(msgspec.Struct):
     background: bool | None = None
     user: Any = None
     safety_identifier: Any = None
+    session_id: Any = None
+    metadata: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -104,7 +106,6 @@ class Responses:
             raise InvalidRequest("Items that the provider keeps are not taken here. Send their content in `input`.", code="unsupported")
         inline, media_tokens = (0, 0) if _is_text(items, body) else _media(body)
         is_bounded = (_BOUNDED_FIELDS | set(_BY_ID)).issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
-        user = request.safety_identifier or request.user
         return CallRequest(
             body=openai.naming(body, asked.model, request.model),
             model=openai.required_model(asked.model or request.model),
@@ -115,7 +116,8 @@ class Responses:
             output_limit=request.max_output_tokens,
             open_ended=bool(media_tokens) or not is_bounded,
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
-            end_user=user if isinstance(user, str) else None,
+            end_user=attribution.first_text(request.safety_identifier, request.user),
+            tags=attribution.told(session=request.session_id, metadata=request.metadata),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
