@@ -16,8 +16,9 @@ from app.gateway.protocols import Protocol
 from app.gateway.protocols.reports import UNREADABLE
 
 HEADER = b"x-include-cost"
-LARGEST_WAITING = 8 * 1024 * 1024
-"""Bytes."""
+LARGEST_BODY = 8 * 1024 * 1024
+LARGEST_EVENTS = 1024 * 1024
+"""Bytes that wait."""
 _PLACES = (("usage",), ("usageMetadata",), ("response", "usage"))
 """Where protocols tell usage that is complete: OpenAI's and Anthropic's, Gemini's, the last event of `/v1/responses`."""
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
@@ -52,7 +53,7 @@ class CostInBody:
         if self.gave_up:
             return passing
         self._waiting += passing
-        if len(self._waiting) <= LARGEST_WAITING:
+        if len(self._waiting) <= LARGEST_BODY:
             return b""
         self.gave_up = True
         return self._take()
@@ -84,7 +85,7 @@ class CostInStream:
             return passing
         events, self._tail = _whole_events(self._tail + passing)
         free = b"".join(self._let_through(event) for event in events)
-        if len(self._waiting) + len(self._tail) > LARGEST_WAITING:
+        if len(self._waiting) + len(self._tail) > LARGEST_EVENTS:
             self._gave_up = True
             return free + self._take()
         return free

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateway.cost import LARGEST_WAITING, CostInBody, CostInStream, wants_cost, with_cost
+from app.gateway.cost import LARGEST_BODY, CostInBody, CostInStream, wants_cost, with_cost
 from app.gateway.protocols.base import Protocol
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.gemini import StreamGenerateContent
@@ -157,7 +157,7 @@ def test_without_an_amount_all_stays_as_it_is() -> None:
 
 def test_what_is_too_large_to_wait_passes_unchanged() -> None:
     body, stream = CostInBody(), CostInStream(ChatCompletions())
-    large = b'{"data":"' + b"x" * LARGEST_WAITING
+    large = b'{"data":"' + b"x" * LARGEST_BODY
 
     assert body.feed(large) == large
     assert body.feed(b'","usage":') + body.finish(b"{}}", COST) == b'","usage":{}}'
