@@ -99,7 +99,7 @@ class StreamMeter:
     @property
     def is_between_events(self) -> bool:
         """Whether what has passed ends with a whole event, and is not about to end the stream."""
-        return not (self.terminal or self._held or self._large_end)
+        return not (self._held or self._large_end)
 
     @property
     def texts_are_many(self) -> bool:

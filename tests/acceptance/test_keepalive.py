@@ -146,6 +146,22 @@ def test_a_silence_after_the_terminal_event_stays_one(scene: Scene) -> None:
         assert got + b"".join(pieces) == STRIPPED + b": last words\n\n"
 
 
+def test_an_event_whose_end_is_held_back_has_none_in_it(scene: Scene) -> None:
+    """Gemini's closing chunk, after which more may come."""
+    gate = Gate()
+    closing = {"candidates": [{"content": {"parts": [{"text": "hi"}]}, "finishReason": "STOP"}], "usageMetadata": {"totalTokenCount": 3}}
+    scene.upstream.stream([closing, closing], pauses={1: gate})
+    asked = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
+
+    path = f"/v1beta/models/{scene.model}:streamGenerateContent?alt=sse"
+    with scene.http.stream("POST", path, json=asked) as answer:
+        pieces = answer.iter_raw()
+        got = until(pieces, lambda got: b"STOP" in got)
+        wait_for_some_comments(scene)
+        gate.open()
+        assert got + b"".join(pieces) == sse(closing) * 2
+
+
 def test_nothing_is_said_where_the_upstream_is_not_silent(scene: Scene) -> None:
     scene.upstream.stream([*EVENTS[:1] * 40, *EVENTS[2:]], gap=0.01)
 
