@@ -11,6 +11,7 @@
     ├── Conflict             409    the request contradicts what is stored
     ├── BodyTooLarge         413    over `MAX_BODY_BYTES`, or over the fixed limit of all routes but the calls of models
     ├── UnacceptableValue    422    well-formed, but a value makes no sense
+    ├── UpgradeRequired      426    the path is not served over WebSocket
     ├── UpstreamFailed       502    an upstream could not be reached, gave no usable answer, or refused our own credentials
     ├── UpstreamTimeout      504    an upstream did not answer in time
     └── TryLater                    the same request may succeed later; carries `Retry-After`
@@ -85,6 +86,11 @@ class BodyTooLarge(ProxyError):
 class UnacceptableValue(ProxyError):
     status = 422
     default_code = "invalid_value"
+
+
+class UpgradeRequired(ProxyError):
+    status = 426
+    default_code = "websocket_unsupported"
 
 
 class UpstreamFailed(ProxyError):

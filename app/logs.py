@@ -20,4 +20,10 @@ def configure(level: str) -> None:
             renderer,
         ],
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     logging.basicConfig(level=max(shown, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Not what uvicorn says of each client that tries WebSocket first, with advice to install what is left out on purpose."""
+    return not record.getMessage().startswith(("Unsupported upgrade request", "No supported WebSocket library"))

@@ -93,6 +93,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         tasks.spawn(background.run(), name="background responses")
         gateway = Gateway(
             settings=settings,
+            database=database,
             callers=callers,
             admitter=Admitter(settings=settings, catalog=catalog, holds=ledger.holds, spool=ledger.spool, tokenizer=tokenizer),
             transport=transport,

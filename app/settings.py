@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     upstream_idle_timeout: Seconds = Field(default=300.0, gt=0)
     upstream_total_timeout: Seconds = Field(default=3600.0, gt=0)
     client_idle_timeout: Seconds = Field(default=300.0, gt=0)
+    keepalive: Seconds = Field(default=0, ge=0, le=3600)
     drain_wait: Seconds = Field(default=120.0, gt=0)
     drain_most: int = Field(default=100, ge=0)
     lease: Seconds = Field(default=30.0, ge=0.5, le=3600)

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import account, health, logs, models
+from app.api import account, dashboard_billing, health, logs, models
 from app.api.admin import credits, keys, prices, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
@@ -27,5 +27,5 @@ def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    for module in (credits, users, keys, upstreams, model_limits, prices, logs, account, models, health):
+    for module in (credits, users, keys, upstreams, model_limits, prices, logs, account, dashboard_billing, models, health):
         app.include_router(module.router, max_body_size=LARGEST_BODY)

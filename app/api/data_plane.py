@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.data_plane_openapi import describe
+from app.api.other_methods import OtherMethods
 from app.gateway.by_id import asked_by_id, handle_by_id
 from app.gateway.call import handle_call
 from app.gateway.protocols import PROTOCOLS, Protocol
@@ -29,10 +30,11 @@ class CallEndpoint:
 def data_plane_first(app: FastAPI) -> ASGIApp:
     """The whole application: calls of models go straight to the gateway, all else to `app`."""
     paths = Paths(PROTOCOLS)
+    others = OtherMethods(app, paths)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await app(scope, receive, send)
+            await others(scope, receive, send)
         elif scope["method"] == "POST" and (protocol := paths.exact(scope["path"])):
             await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked_in(scope["query_string"]))
         elif scope["method"] == "POST" and (found := paths.find(scope["path"], scope["query_string"])):
@@ -40,6 +42,8 @@ def data_plane_first(app: FastAPI) -> ASGIApp:
             await handle_call(app.state.services.gateway, protocol, scope, receive, send, asked=asked)
         elif by_id := asked_by_id(scope["method"], scope["path"]):
             await handle_by_id(app.state.services.gateway, by_id, scope, receive, send)
+        elif scope["method"] != "POST":
+            await others(scope, receive, send)
         else:
             await app(scope, receive, send)
 

@@ -21,14 +21,11 @@ from app.errors import NotFound
 router = APIRouter(include_in_schema=False)
 _STARTED = int(time.time())
 _STARTED_AT = datetime.fromtimestamp(_STARTED, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+_PLACES = ("/v1", "", "/v1/v1", "/openai/v1", "/openai", "/v1beta/openai", "/v1beta", "/v1alpha")
+"""Before `/models`, as clients put paths together: see `gateway.protocols.paths`."""
 _METHODS = ["generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"]
 
 
-@router.get("/v1/models")
-@router.get("/models")
-@router.get("/openai/v1/models")
-@router.get("/v1beta/openai/models")
-@router.get("/v1beta/models")
 async def list_models(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
     names = _names(services, caller)
     match _asked_by(request):
@@ -40,16 +37,16 @@ async def list_models(request: Request, services: ServicesOf, caller: CallerOf) 
     return _json({"object": "list", "data": [_of_openai(name) for name in names]})
 
 
-@router.get("/v1/models/{model:path}")
-@router.get("/models/{model:path}")
-@router.get("/openai/v1/models/{model:path}")
-@router.get("/v1beta/openai/models/{model:path}")
-@router.get("/v1beta/models/{model:path}")
 async def show_model(request: Request, model: str, services: ServicesOf, caller: CallerOf) -> Response:
     if model not in _names(services, caller):
         raise NotFound(f"The model {model!r} does not exist here. `GET /v1/models` lists those that do.", code="model_not_found")
     shape = {"anthropic": _of_anthropic, "gemini": _of_gemini}.get(_asked_by(request), _of_openai)
     return _json(shape(model))
+
+
+for place in _PLACES:
+    router.get(f"{place}/models")(list_models)
+    router.get(f"{place}/models/{{model:path}}")(show_model)
 
 
 def _names(services: ServicesOf, caller: Caller) -> list[str]:
@@ -59,7 +56,7 @@ def _names(services: ServicesOf, caller: Caller) -> list[str]:
 def _asked_by(request: Request) -> str:
     if "anthropic-version" in request.headers:
         return "anthropic"
-    is_gemini = request.url.path.startswith("/v1beta/models") or "x-goog-api-key" in request.headers
+    is_gemini = request.url.path.startswith(("/v1beta/models", "/v1alpha/models")) or "x-goog-api-key" in request.headers
     return "gemini" if is_gemini else "openai"
 
 

@@ -3,7 +3,7 @@
 Values that were sent are never repeated in what is said about them: they may be secrets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,10 +13,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 from uuid_utils.compat import uuid7
 
 from app.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, NotFound, ProxyError, UnacceptableValue, UnexpectedFault
 from app.gateway.protocols.envelopes import envelope_of
+from app.gateway.protocols.unsupported import not_supported
 
 PROBLEM = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -69,12 +71,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     asked = f"{request.method} {request.url.path}"
+    is_unknown = error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    if is_unknown and (missing := not_supported(request.url.path)):
+        return answer(request, missing)
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return answer(request, NotFound(f"There is nothing at {asked}. See /docs for what there is.", code=_unknown_code(request)))
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = ", ".join(_methods(request))
-            return answer(request, MethodNotAllowed(f"{asked} is not possible here; use {allowed}.", headers={"Allow": allowed}))
+            return answer(request, not_allowed(request, methods_of(request.app, request.scope)))
         case HTTPStatus.BAD_REQUEST:
             return answer(request, InvalidRequest("The body can't be read. Send valid JSON in UTF-8.", code="invalid_json"))
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -103,10 +107,21 @@ def _said(fault: Mapping[str, Any]) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
-def _methods(request: Request) -> list[str]:
+def methods_of(app: FastAPI, scope: Scope) -> list[str]:
     """All methods of the path: Starlette itself names those of the first route that fits."""
-    asked = {method: {**request.scope, "method": method} for method in METHODS}
-    return [method for method, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)]
+    asked = {method: {**scope, "method": method} for method in METHODS}
+    return [method for method, wanted in asked.items() if any(route.matches(wanted)[0] is Match.FULL for route in app.router.routes)]
+
+
+def allow_header(path: str, methods: Sequence[str]) -> dict[str, str]:
+    """`Allow`, with what is answered beside the methods that do something."""
+    also = [*(["HEAD"] if "GET" in methods else []), *(["OPTIONS"] if envelope_of(path, ()) else [])]
+    return {"Allow": ", ".join([*methods, *also])}
+
+
+def not_allowed(request: Request, methods: Sequence[str]) -> MethodNotAllowed:
+    asked = f"{request.method} {request.url.path}"
+    return MethodNotAllowed(f"{asked} is not possible here; use {', '.join(methods)}.", headers=allow_header(request.url.path, methods))
 
 
 def _unknown_code(request: Request) -> str:

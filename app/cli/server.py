@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from app.api.cors import for_browsers
 from app.api.data_plane import data_plane_first
+from app.cli.http_protocol import HttpProtocol
 from app.errors import StartupError
 from app.main import create_app
 from app.runtime.ending import before_ending, watch_over_workers
@@ -40,7 +41,7 @@ def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> No
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -18,13 +18,16 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.catalog.callers import Callers
+from app.database import Database
 from app.errors import ProxyError, Unavailable, UnexpectedFault
 from app.gateway.admit import AdmittedCall, Admitter
-from app.gateway.authenticate import authenticate, check_caller
+from app.gateway.authenticate import authenticate, check_caller, presented_key
 from app.gateway.background import Background
 from app.gateway.call_record import CallRecord
+from app.gateway.charged import charged
 from app.gateway.client import Client, ClientGone
 from app.gateway.conclude import Conclusion
+from app.gateway.cost import wants_cost
 from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
@@ -32,6 +35,7 @@ from app.gateway.ownership import place_of
 from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, Protocol, model_named_in
 from app.gateway.relay import Relay
 from app.gateway.settle import Settling, record_refusal
+from app.gateway.tags import made_for
 from app.gateway.transport import Transport
 from app.ledger.objects import UpstreamObjects
 from app.ledger.settlement import Settlement
@@ -48,6 +52,7 @@ class Gateway:
     """What calls share. `accepting` turns false when the process is about to stop."""
 
     settings: Settings
+    database: Database
     callers: Callers
     admitter: Admitter
     transport: Transport
@@ -95,6 +100,7 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
         record.names(asked.model or model_named_in(body))
         raise
     record.asks_for(request)
+    record.made_for(*made_for(client.headers, request, key=presented_key(client.scope)))
     place = None if request.references is NO_REFERENCES else await place_of(gateway.objects, caller, request.references)
     return await gateway.admitter.admit(protocol, request, caller, record, place=place)
 
@@ -137,7 +143,17 @@ async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure
         await client.send_error(call.protocol, failed)
         return
     conclusion = Conclusion(call, answer, departure, settling, gateway.tokenizer)
-    relay = Relay(call, answer, client, departure=departure, conclusion=conclusion)
+    relay = Relay(
+        call,
+        answer,
+        client,
+        departure=departure,
+        conclusion=conclusion,
+        keepalive=gateway.settings.keepalive,
+        charged=partial(charged, gateway.database, call.record, longest_wait=gateway.settings.settle_wait)
+        if wants_cost(client.named)
+        else None,
+    )
     try:
         if answer.is_stream:
             await relay.stream()

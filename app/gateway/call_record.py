@@ -22,7 +22,8 @@ LONGEST_FLAG = 100
 
 
 class CallRecord:
-    """Grows step by step; `outcome`, `orphan_entry` and `deferral` write it down as the ledger wants it."""
+    """Grows step by step; `outcome`, `orphan_entry` and `deferral` write it down as the ledger wants it. `cost`: what the call
+    comes to, once it has; above its ceiling, it is for the ledger to say how much of it is charged."""
 
     def __init__(self, *, api: str) -> None:
         self.request_id: UUID = uuid7()
@@ -32,6 +33,7 @@ class CallRecord:
         self.price_of: Callable[[str], Price | None] = _no_price
         self.usage = Usage()
         self.ceiling = Decimal(0)
+        self.cost: Decimal | None = None
         self.open_ended = False
         self.first_token_at: float | None = None
         self._flags: list[str] = []
@@ -67,7 +69,10 @@ class CallRecord:
     def asks_for(self, request: CallRequest) -> None:
         self.names(request.model)
         self._row["is_stream"] = request.is_stream
-        self._row["end_user"] = clean(request.end_user, LONGEST_NAME)
+
+    def made_for(self, end_user: str | None, tags: dict[str, Any] | None) -> None:
+        self._row["end_user"] = clean(end_user, LONGEST_NAME)
+        self._row["tags"] = tags
 
     def routed(self, route: Route) -> None:
         self._row["model_id"] = route.model_id
@@ -149,6 +154,7 @@ class CallRecord:
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
+        self.cost = cost
         row |= {
             "cost": f"{cost:f}",
             "status": status,

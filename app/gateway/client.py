@@ -32,6 +32,7 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, protocol: Protocol, request_id: UUID) -> None:
         self.scope = scope
         self.headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self.named = dict(self.headers)
         self.address: str | None = scope["client"][0] if scope.get("client") else None
         self.started = False
         self._receive = receive
@@ -45,7 +46,7 @@ class Client:
     async def read_body(self, *, largest: int) -> bytes:
         """Unpacked, where it came compressed. Raises `BodyTooLarge` as soon as the limit is passed, `InvalidRequest`,
         `ClientGone`."""
-        headers = dict(self.headers)
+        headers = self.named
         too_large = BodyTooLarge(f"The request body is larger than {largest} bytes, the most that is taken here. Send less.")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > largest:
@@ -108,6 +109,19 @@ class Client:
         transport = getattr(getattr(server_send, "__self__", None), "transport", None)
         if transport is not None:
             transport.abort()
+
+    def interject(self, data: bytes) -> None:
+        """Sends within a body, at once or not at all: a client that still has to take what was sent before gets nothing.
+
+        The first step of `send` writes, unless it waits for the client."""
+        if self._sending_since is not None:
+            return
+        sending = self._send({"type": "http.response.body", "body": data, "more_body": True}).__await__()
+        try:
+            next(sending)
+        except StopIteration:
+            return
+        sending.close()
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.started = True

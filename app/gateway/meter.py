@@ -103,6 +103,11 @@ class StreamMeter:
         return self.reports.usage
 
     @property
+    def is_between_events(self) -> bool:
+        """Whether what has passed ends with a whole event, and is not about to end the stream."""
+        return not (self._held or self._large_end)
+
+    @property
     def texts_are_many(self) -> bool:
         return self._text_size > MOST_TEXT
 

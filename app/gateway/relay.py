@@ -8,6 +8,8 @@ the process stops           of a stream, what was delivered is counted roughly, 
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import structlog
 
@@ -15,8 +17,10 @@ from app.errors import UpstreamFailed
 from app.gateway.admit import AdmittedCall
 from app.gateway.client import Client
 from app.gateway.conclude import Conclusion
+from app.gateway.cost import CostInBody, CostInStream
 from app.gateway.departure import Departure
 from app.gateway.forward import answer_headers
+from app.gateway.keepalive import KeepAlive
 from app.gateway.meter import BodyMeter, StreamMeter
 from app.gateway.transport import UpstreamAnswer, UpstreamBroken, without_secret
 from app.gateway.usage_reports import UsageReports, most_believable
@@ -28,6 +32,9 @@ REST_WAIT = 5.0
 
 
 class Relay:
+    """`keepalive`: seconds between comments to a client of a silent stream; 0: none. `charged`: what the call was charged, to be
+    asked once it has been concluded; None: its client doesn't ask."""
+
     def __init__(
         self,
         call: AdmittedCall,
@@ -36,6 +43,8 @@ class Relay:
         *,
         departure: Departure,
         conclusion: Conclusion,
+        keepalive: float = 0.0,
+        charged: Callable[[], Awaitable[Decimal | None]] | None = None,
     ) -> None:
         self._call = call
         self._protocol = call.protocol
@@ -44,13 +53,17 @@ class Relay:
         self._client = client
         self._departure = departure
         self._conclusion = conclusion
+        self._keepalive = keepalive
+        self._charged = charged
         self._reports = UsageReports(most_believable(call.request, call.limits))
 
     async def stream(self) -> None:
-        meter = StreamMeter(self._protocol, strips=self._call.asks_usage, reports=self._reports)
+        cost = CostInStream(self._protocol) if self._charged else None
+        meter = StreamMeter(self._protocol, strips=self._call.asks_usage and cost is None, reports=self._reports)
         await self._start()
         try:
-            broken = await self._pass_events(meter)
+            with KeepAlive(self._client, self._answer, meter, every=self._keepalive):
+                broken = await self._pass_events(meter, cost)
             meter.finish()
             await self._conclusion.of_stream(meter, broken)
         except BaseException:  # the process stops, or a fault of our own: what was delivered is billed
@@ -59,22 +72,28 @@ class Relay:
         if self._departure.cancelled:
             return
         if broken:
+            if cost and self._charged:
+                await self._send(cost.finish(b"", await self._charged()))
             goes_on = self._call.request.is_background
-            rest = "It goes on in the background: ask for it by its id" if goes_on else "What came so far has been billed"
-            error = UpstreamFailed(f"The answer is incomplete: {broken}. {rest}.", code="upstream_broken")
+            told = "It goes on in the background: ask for it by its id" if goes_on else "What came so far has been billed"
+            error = UpstreamFailed(f"The answer is incomplete: {broken}. {told}.", code="upstream_broken")
             await self._client.send(self._protocol.error_event(error), more=False)
             return
-        await self._send(meter.release())
+        rest = meter.release()
+        await self._send(cost.finish(rest, await self._charged()) if cost and self._charged else rest)
         await self._pass_rest()
 
     async def body(self) -> None:
         is_array = self._call.request.is_stream and self._answer.encoding is None
         meter = BodyMeter(length=self._answer.length, encoding=self._answer.encoding, is_array=is_array)
+        cost = CostInBody() if self._charged and self._answer.status < 400 and not self._call.request.is_stream else None
         broken: str | None = None
         chunks = self._answer.chunks() if self._answer.status < 400 else self._answer.error_chunks(self._secret)
         try:
             async for chunk in chunks:
                 passing = meter.feed(chunk)
+                if cost:
+                    passing = cost.feed(passing)
                 if passing:
                     await self._start()
                     await self._client.send(passing)
@@ -84,14 +103,19 @@ class Relay:
         if broken:
             await self._break_off(broken)
             return
-        await self._start()
-        await self._client.send(meter.release(), more=False)
+        rest = meter.release()
+        if cost and self._charged:
+            rest = cost.finish(rest, await self._charged())
+        await self._start(length=len(rest))
+        await self._client.send(rest, more=False)
 
-    async def _pass_events(self, meter: StreamMeter) -> str | None:
+    async def _pass_events(self, meter: StreamMeter, cost: CostInStream | None) -> str | None:
         """Until the terminal event, or the end of the answer; returns why it broke off, if it did."""
         try:
             async for chunk in self._answer.chunks():
                 passing = meter.feed(chunk)
+                if cost:
+                    passing = cost.feed(passing)
                 if passing:
                     self._call.record.saw_first_token()
                     await self._send(passing)
@@ -106,9 +130,12 @@ class Relay:
     async def _send(self, passing: bytes) -> None:
         await self._client.send(without_secret(passing, self._secret))
 
-    async def _start(self) -> None:
+    async def _start(self, *, length: int | None = None) -> None:
+        """`length`: of the whole body, where that is known only now; what the upstream says of it is corrected."""
         if not self._client.started:
             headers = answer_headers(self._answer)
+            if length is not None and self._answer.length not in (None, length):
+                headers = [(name, value) if name != b"content-length" else (name, str(length).encode()) for name, value in headers]
             if self._call.output_limit_applied is not None:
                 headers.append((b"x-max-tokens-applied", str(self._call.output_limit_applied).encode()))
             await self._client.start(self._answer.status, headers)

@@ -45,6 +45,11 @@ class UpstreamAnswer:
         self.is_stream = content_type == "text/event-stream" and response.status < 400 and self.encoding in (None, "identity")
         self.length = response.content_length
 
+    @property
+    def received(self) -> int:
+        """Bytes of the body that have come, passed on or not."""
+        return self._response.content.total_bytes
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes. Raises `UpstreamBroken`."""
         try:

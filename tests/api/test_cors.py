@@ -17,7 +17,10 @@ def proxy(proxies: Callable[..., Proxy]) -> Proxy:
     return proxies(CORS_ORIGINS=f"{ORIGIN}, http://localhost:3000")
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1beta/models/m:generateContent", "/v1/key", "/v1/models"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/chat/completions", "/v1/messages", "/v1beta/models/m:generateContent", "/v1/key", "/v1/models", "/dashboard/billing/usage"],
+)
 def test_a_browser_is_told_that_it_may(scene: Scene, path: str) -> None:
     answer = httpx.options(f"{scene.proxy.url}{path}", headers=PREFLIGHT, trust_env=False)
 

@@ -8,8 +8,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 from typing import Protocol as Interface
-from typing import TypeVar
 
 import msgspec
 
@@ -32,7 +32,7 @@ class CallRequest:
     exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise. `service_tier`: which
     one the client asks for. `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`:
     what it names of what the provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again.
-    `is_background`: it is answered at once, and goes on.
+    `is_background`: it is answered at once, and goes on. `end_user`, `tags`: for whom it is made, as its body tells, unbounded.
     """
 
     body: bytes
@@ -54,6 +54,7 @@ class CallRequest:
     references: References = NO_REFERENCES
     is_kept: bool = False
     is_background: bool = False
+    tags: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.billing.service_tier import tier_asked
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.chat_bound import bound_input
 from app.gateway.protocols.texts import texts
@@ -39,6 +39,9 @@ class _Chat(msgspec.Struct):
     max_completion_tokens: _Limit | None = None
     n: _Choices | None = None
     user: Any = None
+    safety_identifier: Any = None
+    session_id: Any = None
+    metadata: Any = None
     modalities: Any = None
     service_tier: Any = None
     prediction: msgspec.Raw = _ABSENT
@@ -67,7 +70,8 @@ class ChatCompletions:
             open_ended=bound.open_ended,
             kinds=bound.kinds,
             service_tier=tier_asked(chat.service_tier),
-            end_user=chat.user if isinstance(chat.user, str) else None,
+            end_user=attribution.first_text(chat.safety_identifier, chat.user),
+            tags=attribution.told(session=chat.session_id, metadata=chat.metadata),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.billing.service_tier import tier_asked
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
@@ -50,7 +50,7 @@ class Completions:
             output_limit=completion.max_tokens,
             choices=max(completion.n or 1, completion.best_of or 1) * prompts,
             service_tier=tier_asked(completion.service_tier),
-            end_user=completion.user if isinstance(completion.user, str) else None,
+            end_user=attribution.first_text(completion.user),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
@@ -32,7 +32,7 @@ class Embeddings:
             input_bound=len(body),
             has_output=False,
             open_ended=not _is_text(embedding.input),
-            end_user=embedding.user if isinstance(embedding.user, str) else None,
+            end_user=attribution.first_text(embedding.user),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -7,22 +7,14 @@ from app.errors import ProxyError
 from app.gateway.protocols import openai
 from app.gateway.protocols.gemini import GenerateContent
 from app.gateway.protocols.messages import Messages
+from app.gateway.protocols.unsupported import OPENAI as UNSUPPORTED
 
 Envelope = Callable[[ProxyError], bytes]
 
 _OPENAI = (
-    "/v1",
-    "/openai",
-    "/chat",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/conversations",
-    "/images",
-    "/audio",
-    "/moderations",
-    "/models",
-)
+    "/v1", "/openai", "/chat", "/completions", "/embeddings", "/responses", "/conversations", "/images", "/audio", "/moderations",
+    "/models", "/dashboard/billing", *(f"/{name}" for name in UNSUPPORTED),
+)  # fmt: skip
 _gemini, _messages = GenerateContent(), Messages()
 
 
@@ -32,7 +24,7 @@ def envelope_of(path: str, headers: Container[str]) -> Envelope | None:
         return _messages.error_body
     if _is_under(path, "/v1beta/openai"):
         return openai.error_body
-    if _is_under(path, "/v1beta", "/v1alpha") or (_is_under(path, "/v1") and "x-goog-api-key" in headers):
+    if _is_under(path, "/v1beta", "/v1alpha", "/upload") or (_is_under(path, "/v1") and "x-goog-api-key" in headers):
         return _gemini.error_body
     return openai.error_body if _is_under(path, *_OPENAI) else None
 

@@ -16,7 +16,7 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import tier_asked, tier_named
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import ESCAPED_NAME, NOTHING_MORE, Asked, CallRequest, StreamEvent, decode, replace_fields
 from app.gateway.protocols.chat_bound import AUDIO_BYTES_PER_TOKEN, IMAGE_TOKENS
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
@@ -90,6 +90,7 @@ class GenerateContent:
             | ({"audio_input"} if has_media else frozenset())
             | (frozenset() if is_text_alone else {"audio_output", "image_output"}),
             service_tier=tier_asked(fields.get("serviceTier", "standard")),
+            tags=attribution.told(metadata=fields.get("labels")),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

@@ -15,7 +15,7 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import tier_asked, tier_named
 from app.billing.usage import Usage
 from app.errors import ProxyError
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import (
     ESCAPED_NAME,
     NOTHING_MORE,
@@ -114,7 +114,7 @@ class Messages:
         inline, media_tokens = (0, 0) if _is_text(message, body) else _media(body)
         is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         is_bounded = is_bounded and _only_clears(bytes(fields.get("context_management", b"")))
-        user = message.metadata.user_id if message.metadata else None
+        end_user, tags = attribution.of_anthropic(message.metadata.user_id if message.metadata else None)
         return CallRequest(
             body=openai.naming(body, asked.model, message.model),
             model=openai.required_model(asked.model or message.model),
@@ -127,7 +127,8 @@ class Messages:
             open_ended=bool(media_tokens) or not is_bounded,
             kinds=TEXT_KINDS | ({"cache_write_1h"} if b'"ttl"' in body else frozenset()),
             service_tier=tier_asked(message.service_tier if tier_named(message.speed) is None else message.speed),
-            end_user=user if isinstance(user, str) else None,
+            end_user=end_user,
+            tags=tags,
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:

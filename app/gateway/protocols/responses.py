@@ -14,7 +14,7 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import tier_asked
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols import openai
+from app.gateway.protocols import attribution, openai
 from app.gateway.protocols.base import (
     ESCAPED_NAME,
     NOTHING_MORE,
@@ -83,6 +83,8 @@ class _Request(msgspec.Struct):
     service_tier: Any = None
     user: Any = None
     safety_identifier: Any = None
+    session_id: Any = None
+    metadata: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -113,7 +115,6 @@ class Responses:
         references = references_in(decode(body, dict[str, Any])) if _may_refer(body) else NO_REFERENCES
         inline, media_tokens = (0, 0) if _is_text(items, body) else _media(body)
         is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
-        user = request.safety_identifier or request.user
         return CallRequest(
             body=openai.naming(body, asked.model, request.model),
             model=openai.required_model(asked.model or request.model),
@@ -125,7 +126,8 @@ class Responses:
             open_ended=bool(media_tokens) or bool(references.needed) or not is_bounded,
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
             service_tier=tier_asked(request.service_tier),
-            end_user=user if isinstance(user, str) else None,
+            end_user=attribution.first_text(request.safety_identifier, request.user),
+            tags=attribution.told(session=request.session_id, metadata=request.metadata),
             references=references,
             is_kept=request.store is not False or bool(request.background),
             is_background=bool(request.background),
