@@ -19,7 +19,6 @@ OPENAI = [
     ("POST", "/v1/fine_tuning/jobs"),
     ("POST", "/v1/assistants"),
     ("POST", "/v1/threads/t_1/runs"),
-    ("POST", "/v1/conversations"),
     ("POST", "/v1/containers"),
     ("POST", "/v1/evals"),
     ("POST", "/v1/videos"),

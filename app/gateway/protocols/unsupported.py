@@ -14,6 +14,7 @@ _STORES = "Vector stores are not kept here. Search your documents yourself, and 
 _TUNING = "Fine-tuning is not offered here. Ask your operator to offer a model that was tuned at its provider."
 _CONTAINERS = "Containers are not kept here. Run code on your side, as a function tool."
 _VIDEOS = "Videos are not made here."
+_ASSISTANTS = "Assistants are not offered here. Use `POST /v1/responses`, with a conversation."
 _REALTIME = "Realtime sessions are not offered here. Use HTTP: `POST /v1/responses` or `/v1/chat/completions`, with `stream`."
 _CACHES = "Caches are not kept here. Send the content with each call; what the provider caches by itself is billed as such."
 
@@ -24,8 +25,8 @@ OPENAI = {
     "vector_stores": _STORES,
     "fine_tuning": _TUNING,
     "fine-tunes": _TUNING,
-    "assistants": _CONVERSATIONS,
-    "threads": _CONVERSATIONS,
+    "assistants": _ASSISTANTS,
+    "threads": _ASSISTANTS,
     "containers": _CONTAINERS,
     "skills": _CONTAINERS,
     "evals": "Evaluations are not run here. Make the calls and judge their answers on your side.",
