@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.ledger import functions
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

@@ -4,6 +4,7 @@ from fastapi import FastAPI
 
 from app.api import account, health, logs, models
 from app.api.admin import credits, keys, prices, upstreams, users
+from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
 LARGEST_BODY = 1024 * 1024
@@ -14,6 +15,7 @@ _TAGS = [
     {"name": "Users and credit", "description": "Who may call, and the money they call with."},
     {"name": "Keys", "description": "What callers prove themselves with, and its limits."},
     {"name": "Upstreams", "description": "Where calls go."},
+    {"name": "Model limits", "description": "What bounds a call where its client doesn't."},
     {"name": "Prices", "description": "What calls cost."},
     {"name": "Logs", "description": "One row for each call."},
     {"name": "Own key", "description": "For the holders of platform keys."},
@@ -25,5 +27,5 @@ def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    for module in (credits, users, keys, upstreams, prices, logs, account, models, health):
+    for module in (credits, users, keys, upstreams, model_limits, prices, logs, account, models, health):
         app.include_router(module.router, max_body_size=LARGEST_BODY)

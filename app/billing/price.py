@@ -3,15 +3,28 @@
 A price has a rate for each meter. Token meters are priced per 1,000,000, the others each. Rates that are missing fall
 back: cached and written input to `input`, reasoning to `output`, as those are what providers charge that don't
 distinguish them. Any other meter without a rate is billed as the text of its side where it counts tokens, else not at
-all, and named in `Charge.unpriced`.
+all, and named in `Charge.unpriced`. So is a service tier that the price has no rates for: such a call is billed at the
+base rates.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Self
 
-from app.billing.rates import EACH, INPUT_KINDS, OUTPUT_KINDS, SILENT_FALLBACK, TEXT_KINDS, dearest, parse_rates, plain, rate_of
+from app.billing.rates import (
+    EACH,
+    INPUT_KINDS,
+    OUTPUT_KINDS,
+    SILENT_FALLBACK,
+    TEXT_KINDS,
+    dearest,
+    dearest_tables,
+    parse_rates,
+    plain,
+    rate_of,
+)
+from app.billing.service_tier import ANY, ServiceTier, is_reachable, parse_service_tiers, rates_above, service_tiers_as_json
 from app.billing.usage import LARGEST_COUNT
 
 CHARGE_UNIT = Decimal("1e-10")
@@ -51,11 +64,13 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be."""
+    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be. `service_tier`:
+    which one it asks for."""
 
     input_tokens: int
     output_tokens: int
     kinds: frozenset[str] = TEXT_KINDS
+    service_tier: str = ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,43 +92,77 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Rates in the currency of the installation. `tiers`: (input tokens above which they hold, rates), ascending."""
+    """Rates in the currency of the installation. `tiers`: (input tokens above which they hold, rates), ascending.
+    `service_tiers`: by the names that answers tell. `thresholds`: input tokens above which other rates hold at any of them,
+    ascending."""
 
     id: int | None
     model_name: str
     rates: Mapping[str, Decimal]
     tiers: tuple[tuple[int, Mapping[str, Decimal]], ...] = ()
+    service_tiers: Mapping[str, ServiceTier] = field(default_factory=dict)
+    thresholds: tuple[int, ...] = field(init=False)
+    _reached: dict[tuple[tuple[str, ...], int], Sequence[Mapping[str, Decimal]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        of_services = {above for tier in self.service_tiers.values() for above, _ in tier.steps}
+        object.__setattr__(self, "thresholds", tuple(sorted({above for above, _ in self.tiers} | of_services)))
 
     @classmethod
-    def parse(cls, *, id: int | None, model_name: str, rates: Mapping[str, str], tiers: Sequence[Mapping[str, Any]] | None) -> Self:
-        """Raises `ValueError` for an unknown meter, or a rate that is no decimal from 0 to 10,000,000."""
+    def parse(
+        cls,
+        *,
+        id: int | None,
+        model_name: str,
+        rates: Mapping[str, str],
+        tiers: Sequence[Mapping[str, Any]] | None,
+        service_tiers: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Self:
+        """Raises `ValueError` for an unknown meter, or a rate that is no decimal from 0 to 10,000,000. A context tier may have
+        `service_tiers` too, and needs no `rates` then."""
         steps = []
         for tier in tiers or ():
             above = tier.get("above_input_tokens")
             if not isinstance(above, int) or isinstance(above, bool) or above <= 0:
                 raise ValueError("a tier needs `above_input_tokens`, a number of tokens greater than 0")
-            steps.append((above, parse_rates(tier.get("rates") or {})))
+            steps.append((above, tier))
         steps.sort(key=lambda step: step[0])
-        return cls(id=id, model_name=model_name, rates=parse_rates(rates), tiers=tuple(steps))
+        return cls(
+            id=id,
+            model_name=model_name,
+            rates=parse_rates(rates),
+            tiers=tuple((above, parse_rates(tier.get("rates") or {})) for above, tier in steps if _has_rates(tier)),
+            service_tiers=parse_service_tiers(service_tiers, [(above, tier.get("service_tiers")) for above, tier in steps]),
+        )
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> Self:
-        """What `as_json` wrote."""
-        return cls.parse(id=kept["id"], model_name=kept["model_name"], rates=kept["rates"], tiers=kept.get("tiers"))
+        """What `as_json` or `as_written` wrote, with `id` and `model_name`."""
+        return cls.parse(
+            id=kept["id"],
+            model_name=kept["model_name"],
+            rates=kept["rates"],
+            tiers=kept.get("tiers"),
+            service_tiers=kept.get("service_tiers"),
+        )
 
-    def rates_at(self, input_tokens: int) -> Mapping[str, Decimal]:
-        """The base rates, overridden by those of the highest tier that the input reaches."""
-        rates = self.rates
-        for above, tier_rates in self.tiers:
-            if input_tokens > above:
-                rates = {**self.rates, **tier_rates}
+    def rates_at(self, input_tokens: int, service_tier: str | None = None) -> Mapping[str, Decimal]:
+        """The base rates, overridden by those of the highest tier that the input reaches, and these by the service tier's."""
+        rates = rates_above(self.rates, self.tiers, input_tokens)
+        if service_tier is not None and (special := self.service_tiers.get(service_tier)):
+            return {**rates, **rates_above(special.rates, special.steps, input_tokens)}
         return rates
 
-    def charge(self, meters: Mapping[str, int], *, input_tokens: int, multiplier: Decimal = Decimal(1)) -> Charge:
-        """`meters`: disjoint quantities, as `Usage.meters` gives them; `request` is counted here."""
-        rates = self.rates_at(input_tokens)
+    def charge(
+        self, meters: Mapping[str, int], *, input_tokens: int, service_tier: str | None = None, multiplier: Decimal = Decimal(1)
+    ) -> Charge:
+        """`meters`: disjoint quantities, as `Usage.meters` gives them; `request` is counted here. `service_tier`: at which the
+        call ran; None: at the base rates."""
+        rates = self.rates_at(input_tokens, service_tier)
         items = []
-        unpriced = []
+        unpriced = [f"service_tier:{service_tier}"] if service_tier is not None and service_tier not in self.service_tiers else []
         total = Decimal(0)
         for meter, quantity in ({**meters, "request": 1} if "request" in rates else meters).items():
             rate, source = rate_of(meter, rates)
@@ -139,19 +188,49 @@ class Price:
         return tokens if fits else max(0, tokens - 1)
 
     def _lines(self, bound: Bound) -> list[_Line]:
-        """What a call costs by its output tokens, at each tier in reach."""
-        reachable = [self.rates, *(self.rates_at(above + 1) for above, _ in self.tiers if bound.input_tokens > above)]
+        """What a call costs by its output tokens, at each tier in reach, of context and of service."""
         lines = []
-        for rates in reachable:
+        for rates in self._reachable(bound):
             per_input = dearest(rates, bound.kinds & INPUT_KINDS | {"input"})
             per_output = dearest(rates, bound.kinds & OUTPUT_KINDS | {"output"})
             lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + rates.get("request", Decimal(0)), per_output))
         return lines
 
-    def as_json(self) -> dict[str, Any]:
-        """As it is kept on rows and holds, so that a bill can be explained after the price has changed."""
+    def _reachable(self, bound: Bound) -> Sequence[Mapping[str, Decimal]]:
+        """The rates that may apply, without those that are nowhere dearer than others. Found once, as each call asks."""
+        services = tuple(name for name in self.service_tiers if is_reachable(name, bound.service_tier))
+        sizes = sum(bound.input_tokens > above for above in self.thresholds)
+        found = self._reached.get((services, sizes))
+        if found is None:
+            inputs = [0, *(above + 1 for above in self.thresholds[:sizes])]
+            found = dearest_tables([self.rates_at(size, service) for service in (None, *services) for size in inputs])
+            self._reached[services, sizes] = found
+        return found
+
+    def as_json(self, service_tier: str | None = None) -> dict[str, Any]:
+        """As it is kept on rows and holds, so that a bill can be explained after the price has changed. Of the service tiers
+        the one whose rates applied, if any did."""
+        named = {"id": self.id, "model_name": self.model_name}
+        if service_tier is not None and (applied := self.service_tiers.get(service_tier)):
+            return named | {"service_tier": service_tier} | replace(self, service_tiers={service_tier: applied}).as_written()
         tiers = [{"above_input_tokens": above, "rates": plain(rates)} for above, rates in self.tiers]
-        return {"id": self.id, "model_name": self.model_name, "rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {})
+        return named | {"rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {})
+
+    def as_written(self) -> dict[str, Any]:
+        """`rates`, and where there are some `tiers` and `service_tiers`, as `parse` takes them."""
+        rates_of = dict(self.tiers)
+        tiers = []
+        for above in self.thresholds:
+            by_service = service_tiers_as_json(self.service_tiers, above)
+            tier = {"above_input_tokens": above, "rates": plain(rates_of.get(above, {}))}
+            tiers.append(tier | ({"service_tiers": by_service} if by_service else {}))
+        whole = service_tiers_as_json(self.service_tiers)
+        return {"rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {}) | ({"service_tiers": whole} if whole else {})
+
+
+def _has_rates(tier: Mapping[str, Any]) -> bool:
+    """A context tier that only service tiers have needs none of its own."""
+    return bool(tier.get("rates")) or not tier.get("service_tiers")
 
 
 def _rounded(amount: Decimal) -> Decimal:

@@ -1,6 +1,6 @@
 """Rates: what a unit of each meter costs, and which rate stands in for one that is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 PER_MILLION = frozenset(
@@ -57,6 +57,19 @@ def _decimals(rate: Decimal) -> int:
 
 def dearest(rates: Mapping[str, Decimal], kinds: frozenset[str]) -> Decimal:
     return max(rate_of(kind, rates)[0] for kind in kinds)
+
+
+def dearest_tables(tables: Sequence[Mapping[str, Decimal]]) -> list[Mapping[str, Decimal]]:
+    """Those that cost the most of some meter: without each that another one is as dear as throughout."""
+    kept: list[Mapping[str, Decimal]] = []
+    for table in tables:
+        if not any(_covers(other, table) for other in kept):
+            kept = [other for other in kept if not _covers(table, other)] + [table]
+    return kept
+
+
+def _covers(dear: Mapping[str, Decimal], cheap: Mapping[str, Decimal]) -> bool:
+    return all(rate_of(meter, dear)[0] >= rate_of(meter, cheap)[0] for meter in PER_MILLION | EACH)
 
 
 def parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:

@@ -15,7 +15,8 @@ class Usage:
     `input_tokens` is the whole input: uncached, cache read, cache write, audio. `output_tokens` the whole output:
     reasoning and audio included. Of what was written to the cache, `cache_write_1h_tokens` stay for an hour. `extra` holds
     counts of other meters that are not tokens, such as `web_search`; `others` what models beside the one that was called
-    have used, by their names, which is in no other count.
+    have used, by their names, which is in no other count. `service_tier`: at which the call ran, where the answer says so;
+    None: the base.
     """
 
     input_tokens: int = 0
@@ -30,6 +31,7 @@ class Usage:
     image_output_tokens: int = 0
     extra: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, "Usage"] = field(default_factory=dict)
+    service_tier: str | None = field(default=None, compare=False)  # two reports that differ in it alone count the same
 
     @property
     def is_consistent(self) -> bool:
@@ -40,10 +42,11 @@ class Usage:
         return max(read_or_written, of_input) <= self.input_tokens and of_output <= self.output_tokens
 
     def at_least(self, other: Self) -> Self:
-        """Each count at the larger of the two."""
+        """Each count at the larger of the two. The tier is the last that was told: `other` is the earlier report."""
         counts = {name: max(getattr(self, name), getattr(other, name)) for name in _COUNTS}
         extra = {name: max(self.extra.get(name, 0), other.extra.get(name, 0)) for name in {**self.extra, **other.extra}}
-        return replace(self, **counts, extra=extra, others={**other.others, **self.others})
+        service_tier = self.service_tier or other.service_tier
+        return replace(self, **counts, extra=extra, others={**other.others, **self.others}, service_tier=service_tier)
 
     def plus(self, other: Self) -> Self:
         counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
@@ -79,4 +82,4 @@ class Usage:
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
-_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others"))
+_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others", "service_tier"))

@@ -179,7 +179,13 @@ async def _seed_prices(session: AsyncSession, catalogue: str) -> None:
 
     priced = set((await session.scalars(select(ModelPrice.model_name).distinct())).all())
     rows = [
-        {"model_name": price.model_name, "rates": price.rates, "tiers": price.tiers, "source": SOURCE}
+        {
+            "model_name": price.model_name,
+            "rates": price.rates,
+            "tiers": price.tiers,
+            "service_tiers": price.service_tiers,
+            "source": SOURCE,
+        }
         for price in {price.model_name: price for price in list_prices(catalogue)}.values()
         if price.model_name not in priced
     ]

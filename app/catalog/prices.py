@@ -25,14 +25,15 @@ async def set_price(
     rates: Mapping[str, str],
     tiers: Sequence[Mapping[str, Any]] | None,
     effective_from: datetime | None,
+    service_tiers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ModelPrice:
     """In force from `effective_from`, or from now on. Raises `UnacceptableValue`, and `Conflict` for a date that has a price."""
     checks.text("model", model_name, longest=255)
     try:
-        price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers).as_json()
+        price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers, service_tiers=service_tiers).as_written()
     except ValueError as invalid:
         raise UnacceptableValue(f"rates: {invalid}") from None
-    values = {"model_name": model_name, "rates": price["rates"], "tiers": price.get("tiers")}
+    values = {"model_name": model_name, "tiers": None, "service_tiers": None, **price}
     if effective_from is not None:
         values["effective_from"] = effective_from
     with explained(table="model_price", taken=f"{model_name!r} has a price from that very time on. Choose a later `effective_from`."):
@@ -52,6 +53,17 @@ async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) 
         query = query.where(ModelPrice.model_name > after)
     prices = (await session.scalars(query)).all()
     return cut(prices, limit=limit, listing=CURRENT, key=lambda price: price.model_name)
+
+
+async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> list[ModelPrice]:
+    """As `list_prices`, of these models."""
+    query = (
+        select(ModelPrice)
+        .distinct(ModelPrice.model_name)
+        .where(ModelPrice.effective_from <= func.now(), ModelPrice.model_name.in_(names))
+        .order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
+    )
+    return list((await session.scalars(query)).all())
 
 
 async def list_price_history(session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None) -> Page[ModelPrice]:

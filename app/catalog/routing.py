@@ -200,7 +200,7 @@ def _price_lists(rows: Sequence[ModelPrice]) -> dict[str, tuple[DatedPrice, ...]
     lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
     for row in rows:
         try:
-            price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers)
+            price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers, service_tiers=row.service_tiers)
         except ValueError as invalid:
             log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
             continue

@@ -15,9 +15,13 @@ from app.settings import Settings
 cli = typer.Typer(no_args_is_help=True, help="The aigcspace billing proxy: meters, bills and logs every model call exactly once.")
 demo = typer.Typer(no_args_is_help=True, help="The demo that a first start makes.")
 cli.add_typer(demo, name="demo")
+prices = typer.Typer(no_args_is_help=True, help="What calls cost.")
+cli.add_typer(prices, name="prices")
 console = Console()
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Listen here. Default: PORT, else 8000.")]
+Pattern = Annotated[str, typer.Option("--model", help="One model, or all whose names begin so: `gpt-4o*`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Host = Annotated[str | None, typer.Option(help="Listen on this address. Default: HOST, else 127.0.0.1.")]
 
 
@@ -58,6 +62,49 @@ def demo_remove() -> None:
     from app.cli.demo import remove
 
     console.print("The demo is gone." if remove(settings) else "There is no demo here.")
+
+
+@prices.command("sync")
+def prices_sync(
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Of this provider, all that it has; may be repeated. Default: what your upstreams serve.")
+    ] = None,
+    model: Pattern = "*",
+    prefix: Annotated[str, typer.Option(help="Put before the catalogue's names, as in `openai/` for a relay.")] = "",
+    rate: Annotated[str | None, typer.Option(help="What a US dollar costs in CURRENCY.")] = None,
+    markup: Annotated[str | None, typer.Option(help="Multiplies all rates: 1.2 adds a fifth.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also prices and limits that an operator has set.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Seed and refresh prices and context sizes from the public list prices of the installed catalogue, genai-prices."""
+    settings = Settings.load()
+    from app.cli.prices import Sync, sync
+
+    asked = Sync(provider or [], model, prefix, rate, markup, overwrite, yes, dry_run, as_json)
+    raise typer.Exit(sync(settings, asked))
+
+
+@prices.command("list")
+def prices_list(model: Pattern = "*", as_json: AsJson = False) -> None:
+    """List the prices that are in force now."""
+    settings = Settings.load()
+    from app.cli.prices import show
+
+    show(settings, pattern=model, as_json=as_json)
+
+
+@prices.command("set")
+def prices_set(
+    model: Annotated[str, typer.Argument(help="Its name, as clients call it.")],
+    rates: Annotated[list[str], typer.Argument(metavar="METER=RATE...", help="Such as input=0.15 output=0.6.")],
+) -> None:
+    """Set a model's price, from now on."""
+    settings = Settings.load()
+    from app.cli.prices import set_one
+
+    set_one(settings, model=model, rates=rates)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from app.billing.price import LARGEST_CHARGE, Bound, Price
+from app.billing.service_tier import tier_supposed
 from app.catalog.callers import Caller
 from app.catalog.routing import Catalog, ModelLimits, Route
 from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExceeded, NotFound, ProxyError, Unauthenticated, Unavailable
@@ -49,6 +50,11 @@ class AdmittedCall:
     ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
     attempts: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def supposed_tier(self) -> str | None:
+        """The service tier at which an answer is billed that broke off before it told one."""
+        return tier_supposed(self.request.service_tier, self.price.service_tiers)
 
     def set_bound(self, bound: Bound) -> None:
         self.bound = bound
@@ -128,10 +134,11 @@ class Admitter:
         if request.open_ended:
             input_bound = limits.context_tokens or request.input_bound
         if not request.has_output:
-            return Bound(input_bound, 0, request.kinds), False
+            return Bound(input_bound, 0, request.kinds, request.service_tier), False
         known = limits.max_output_tokens if request.output_limit is None else request.output_limit
         output = self.settings.default_output_ceiling if known is None else known
-        return Bound(input_bound, output * request.choices + request.extra_output, request.kinds), known is None
+        most = output * request.choices + request.extra_output
+        return Bound(input_bound, most, request.kinds, request.service_tier), known is None
 
     async def _hold(self, call: AdmittedCall) -> Decision:
         if call.ceiling > LARGEST_CHARGE:

@@ -135,11 +135,11 @@ class Background:
         output = max(await self._tokenizer.count(call.entry["model_name"], texts), call.terms["output_tokens"])
         if not output and kept.status != "cancelled":
             return Usage(), "none"
-        return Usage(input_tokens=call.terms["input_tokens"], output_tokens=output), "estimated"
+        return _counted(call, output), "estimated"
 
     async def _give_up(self, call: PendingCall, status: int) -> None:
         delivered = call.terms["output_tokens"]
-        usage = Usage(input_tokens=call.terms["input_tokens"], output_tokens=delivered) if delivered else Usage()
+        usage = _counted(call, delivered) if delivered else Usage()
         why = f"the upstream answered with status {status}" if status else "the upstream could not be reached"
         log.warning("a background response is given up", request_id=str(call.request_id), reason=why)
         await self._settle(
@@ -172,3 +172,8 @@ class Background:
         )
         settling.submit(outcome)
         await settling.secured()
+
+
+def _counted(call: PendingCall, output_tokens: int) -> Usage:
+    """What was counted of it here."""
+    return Usage(input_tokens=call.terms["input_tokens"], output_tokens=output_tokens, service_tier=call.terms["service_tier"])

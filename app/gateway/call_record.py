@@ -48,7 +48,7 @@ class CallRecord:
         record = cls(api=entry["api"])
         record.request_id = UUID(entry["request_id"])
         record.started = time.monotonic() - max(time.time() - terms["started"], 0)
-        record.price = Price.read(entry["price"]) if entry.get("price") else None
+        record.price = Price.read(terms["price"]) if terms["price"] else None
         record.ceiling = Decimal(terms["ceiling"])
         record.open_ended = terms["open_ended"]
         record._flags = list(entry.get("flags") or ())
@@ -117,7 +117,9 @@ class CallRecord:
             "open_ended": self.open_ended,
             "input_tokens": counted.input_tokens,
             "output_tokens": counted.output_tokens,
+            "service_tier": counted.service_tier,
             "most": most,
+            "price": self.price and {"id": self.price.id, "model_name": self.price.model_name, **self.price.as_written()},
         }
         deferred = {"upstream_id": self._row["upstream_id"], "object_id": object_id, "terms": terms}
         row = msgspec.json.decode(self.orphan_entry()) | {"attempts": attempts, "deferred": deferred}
@@ -143,7 +145,7 @@ class CallRecord:
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
             cost, row["line_items"] = self._charge(self.price, usage)
-            row["price"] = self.price.as_json()
+            row["price"] = self.price.as_json(usage.service_tier)
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
@@ -162,7 +164,7 @@ class CallRecord:
 
     def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
         """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
-        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens)
+        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens, service_tier=usage.service_tier)
         cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
         for model, used in usage.others.items():
             if model in (self._row["model_name"], self._row.get("upstream_model")):
@@ -170,7 +172,7 @@ class CallRecord:
             if (theirs := self.price_of(model)) is None:
                 unpriced.append(clean(model, LONGEST_FLAG) or "")
                 continue
-            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens)
+            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens, service_tier=used.service_tier)
             cost += charge.amount
             items += [item.as_json() | {"model": model} for item in charge.items]
             unpriced += charge.unpriced

@@ -115,7 +115,7 @@ class Conclusion:
                 self._submit_deferral(meter.kept, self._rough_input())
                 return
             if usage is None:
-                usage = Usage(input_tokens=self._rough_input())
+                usage = Usage(input_tokens=self._rough_input(), service_tier=self._call.supposed_tier)
             usage, source = usage.at_least(Usage(output_tokens=self._output_counted)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
 
@@ -142,7 +142,7 @@ class Conclusion:
 
     def _submit_deferral(self, kept: Kept, input_tokens: int) -> None:
         most = most_believable(self._call.request, self._call.limits)
-        counted = Usage(input_tokens=input_tokens, output_tokens=self._output_counted)
+        counted = Usage(input_tokens=input_tokens, output_tokens=self._output_counted, service_tier=self._call.supposed_tier)
         self._settling.submit(self._call.record.deferral(kept.id, counted=counted, most=most, attempts=self._call.attempts))
 
     def _rough_input(self) -> int:
@@ -174,7 +174,8 @@ class Conclusion:
         """A client that left before the first token came has used its input all the same."""
         if not output_tokens and self._call.request.has_output and not self._departure.gone:
             return Usage(), "none"
-        return Usage(input_tokens=await self._counted_input(), output_tokens=output_tokens), "estimated"
+        used = await self._counted_input()
+        return Usage(input_tokens=used, output_tokens=output_tokens, service_tier=self._call.supposed_tier), "estimated"
 
     def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
         for flag in reports.flags() if reports else ():

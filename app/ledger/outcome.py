@@ -12,7 +12,7 @@ from app.billing.price import LARGEST_CHARGE
 
 LARGEST_INTEGER = 2**31 - 1
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_OF_BACKGROUND = ("deferred", "was_deferred", "price")
+_OF_BACKGROUND = ("deferred", "was_deferred")
 """Without these, a call that goes on in the background would end."""
 _WORDS = ("status", "end_reason", "usage_source", "api")
 

@@ -20,7 +20,8 @@ ROUTES = """
     DELETE /admin/users/{}, POST /admin/users/{}/credits, GET /admin/users/{}/credits, POST /admin/keys,
     GET /admin/keys, GET /admin/keys/{}, PATCH /admin/keys/{}, DELETE /admin/keys/{}, POST /admin/keys/{}/rotate,
     POST /admin/upstreams, GET /admin/upstreams, GET /admin/upstreams/{}, PATCH /admin/upstreams/{},
-    DELETE /admin/upstreams/{}, GET /admin/prices, PUT /admin/prices/{}, GET /logs, GET /logs/{}
+    DELETE /admin/upstreams/{}, GET /admin/prices, PUT /admin/prices/{}, GET /admin/models, GET /admin/models/{}, PUT /admin/models/{},
+    PATCH /admin/models/{}, GET /logs, GET /logs/{}
 """
 
 

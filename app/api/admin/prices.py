@@ -25,9 +25,21 @@ Rates = Annotated[
 ]
 
 
+ServiceTiers = Annotated[
+    dict[str, Rates],
+    Field(
+        max_length=20,
+        description="Service tier -> rates, by the name that answers tell (`flex`, `priority`; Anthropic's fast mode is `fast`). "
+        "Meters that are left out keep the base rates.",
+        examples=[{"flex": {"input": "0.075", "output": "0.30"}, "priority": {"input": "0.25", "output": "1"}}],
+    ),
+]
+
+
 class Tier(Request):
     above_input_tokens: int = Field(ge=1, le=2**31 - 1, strict=True, examples=[200000])
-    rates: Rates
+    rates: Rates | None = Field(default=None, description="May be left out where there are `service_tiers`.")
+    service_tiers: ServiceTiers | None = Field(default=None, description="Of calls of that size; they stand above all other rates.")
 
 
 class NewPrice(Request):
@@ -41,11 +53,13 @@ class NewPrice(Request):
         description="Rates for the whole call where its input is larger than so many tokens.",
         examples=[[{"above_input_tokens": 200000, "rates": {"input": "0.30"}}]],
     )
+    service_tiers: ServiceTiers | None = None
 
 
 class TierAnswer(Answer):
     above_input_tokens: int = Field(examples=[200000])
     rates: dict[str, str] = Field(examples=[{"input": "0.30"}])
+    service_tiers: dict[str, dict[str, str]] | None = None
 
 
 class PriceAnswer(Answer):
@@ -53,6 +67,7 @@ class PriceAnswer(Answer):
     model: str = Field(examples=["openai/gpt-oss-120b"])
     rates: dict[str, str] = Field(examples=[{"input": "0.15", "output": "0.60", "cache_read": "0.075"}])
     tiers: list[TierAnswer] | None
+    service_tiers: dict[str, dict[str, str]] | None = Field(examples=[{"flex": {"input": "0.075", "output": "0.30"}}])
     source: str = Field(description="Who set it.", examples=["operator"])
     effective_from: Moment
     created_at: Moment
@@ -66,9 +81,19 @@ class PricePage(Answer):
 @router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
 async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
     """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
-    tiers = [{"above_input_tokens": tier.above_input_tokens, "rates": _texts(tier.rates)} for tier in body.tiers or ()]
+    tiers = [
+        {"above_input_tokens": tier.above_input_tokens, "rates": _texts(tier.rates or {}), "service_tiers": _by_service(tier.service_tiers)}
+        for tier in body.tiers or ()
+    ]
     async with services.changing_catalog() as session:
-        price = await set_price(session, model_name=model, rates=_texts(body.rates), tiers=tiers, effective_from=body.effective_from)
+        price = await set_price(
+            session,
+            model_name=model,
+            rates=_texts(body.rates),
+            tiers=tiers,
+            effective_from=body.effective_from,
+            service_tiers=_by_service(body.service_tiers),
+        )
     return _answer(price)
 
 
@@ -100,12 +125,17 @@ def _texts(rates: dict[str, Rate]) -> dict[str, str]:
     return {meter: str(rate) for meter, rate in rates.items()}
 
 
+def _by_service(service_tiers: dict[str, dict[str, Rate]] | None) -> dict[str, dict[str, str]]:
+    return {name: _texts(rates) for name, rates in (service_tiers or {}).items()}
+
+
 def _answer(price: ModelPrice) -> PriceAnswer:
     return PriceAnswer(
         id=price.id,
         model=price.model_name,
         rates=price.rates,
         tiers=None if price.tiers is None else [TierAnswer.model_validate(tier) for tier in price.tiers],
+        service_tiers=price.service_tiers,
         source=price.source,
         effective_from=price.effective_from,
         created_at=price.created_at,

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from app.billing.rates import TEXT_KINDS
+from app.billing.service_tier import ANY
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols.kept import NO_REFERENCES, Kept, References
@@ -28,10 +29,10 @@ class CallRequest:
     `body`: as the client wrote it. `query`: what of the URL's query goes upstream. `input_bound`: tokens that the input
     can't exceed, of which `media_tokens` are allowed for media. `output_limit`: output tokens of one choice, as the client
     limits them; None: it doesn't. `extra_output`: output tokens on top of the limit. `open_ended`: the bounds may be
-    exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise.
-    `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`: what it names of what the
-    provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again. `is_background`: it is answered
-    at once, and goes on.
+    exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise. `service_tier`: which
+    one the client asks for. `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`:
+    what it names of what the provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again.
+    `is_background`: it is answered at once, and goes on.
     """
 
     body: bytes
@@ -48,6 +49,7 @@ class CallRequest:
     is_free: bool = False
     open_ended: bool = False
     kinds: frozenset[str] = TEXT_KINDS
+    service_tier: str = ANY
     end_user: str | None = None
     references: References = NO_REFERENCES
     is_kept: bool = False

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from app.billing.service_tier import tier_asked
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.chat_bound import bound_input
@@ -14,7 +15,8 @@ OVERHEAD = 64
 """Tokens that a provider's chat template may add beyond the bytes of the request."""
 
 _DECISIVE = re.compile(
-    rb'"(model|messages|n|stream|stream_options|tools|modalities|max_tokens|max_completion_tokens|prediction)"\s*:', re.IGNORECASE
+    rb'"(model|messages|n|stream|stream_options|tools|modalities|max_tokens|max_completion_tokens|prediction|service_tier)"\s*:',
+    re.IGNORECASE,
 )
 _NEEDS_COMPLETION_LIMIT = re.compile(r"^(openai/)?(o\d|gpt-5)")
 """Models that refuse `max_tokens` and want `max_completion_tokens` (OpenAI's reasoning models)."""
@@ -38,6 +40,7 @@ class _Chat(msgspec.Struct):
     n: _Choices | None = None
     user: Any = None
     modalities: Any = None
+    service_tier: Any = None
     prediction: msgspec.Raw = _ABSENT
 
 
@@ -63,6 +66,7 @@ class ChatCompletions:
             choices=chat.n or 1,
             open_ended=bound.open_ended,
             kinds=bound.kinds,
+            service_tier=tier_asked(chat.service_tier),
             end_user=chat.user if isinstance(chat.user, str) else None,
         )
 

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from app.billing.service_tier import tier_asked
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.texts import texts
 
-_DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens)"\s*:', re.IGNORECASE)
+_DECISIVE = re.compile(rb'"(model|prompt|n|best_of|stream|stream_options|max_tokens|service_tier)"\s*:', re.IGNORECASE)
 
 _Limit = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 _Choices = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -27,6 +28,7 @@ class _Completion(msgspec.Struct):
     max_tokens: _Limit | None = None
     n: _Choices | None = None
     best_of: _Choices | None = None
+    service_tier: Any = None
     user: Any = None
 
 
@@ -47,6 +49,7 @@ class Completions:
             input_bound=len(body) * max(completion.best_of or 1, 1),
             output_limit=completion.max_tokens,
             choices=max(completion.n or 1, completion.best_of or 1) * prompts,
+            service_tier=tier_asked(completion.service_tier),
             end_user=completion.user if isinstance(completion.user, str) else None,
         )
 

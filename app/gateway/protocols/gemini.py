@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from app.billing.rates import TEXT_KINDS
+from app.billing.service_tier import tier_asked, tier_named
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols import openai
@@ -26,7 +27,7 @@ OVERHEAD = 64
 
 _MEDIA = re.compile(rb'"(?:inline_?data|file_?data)"\s*:', re.IGNORECASE)
 _DECISIVE = re.compile(
-    rb'"(contents|tools|system_?instruction|generation_?config|max_?output_?tokens|candidate_?count|response_?modalities)"\s*:',
+    rb'"(contents|tools|system_?instruction|generation_?config|max_?output_?tokens|candidate_?count|response_?modalities|service_?tier)"\s*:',
     re.IGNORECASE,
 )
 _BOUNDED_FIELDS = frozenset(
@@ -88,6 +89,7 @@ class GenerateContent:
             kinds=TEXT_KINDS
             | ({"audio_input"} if has_media else frozenset())
             | (frozenset() if is_text_alone else {"audio_output", "image_output"}),
+            service_tier=tier_asked(fields.get("serviceTier", "standard")),
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -204,6 +206,7 @@ def read_usage(reported: object) -> Usage | None:
         audio_input_tokens=_of_modality(reported.get("promptTokensDetails"), "AUDIO"),
         audio_output_tokens=_of_modality(reported.get("candidatesTokensDetails"), "AUDIO"),
         image_output_tokens=_of_modality(reported.get("candidatesTokensDetails"), "IMAGE"),
+        service_tier=tier_named(reported.get("serviceTier")),
     )
 
 

@@ -2,7 +2,8 @@
 
 Usage counts uncached input, cache reads and cache writes apart; here they are one input with its parts. A stream tells its
 input first (`message_start`) and its output last (`message_delta`, cumulative). What an advisor of another model used
-(`iterations`) is in no other count. Thinking is billed as output and reported as nothing else.
+(`iterations`) is in no other count. Thinking is billed as output and reported as nothing else. Fast mode (`speed`) has
+prices of its own, as a service tier does: https://docs.anthropic.com/en/docs/build-with-claude/fast-mode.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.billing.rates import TEXT_KINDS
+from app.billing.service_tier import tier_asked, tier_named
 from app.billing.usage import Usage
 from app.errors import ProxyError
 from app.gateway.protocols import openai
@@ -31,7 +33,7 @@ from app.gateway.protocols.texts import event_data, events_of, texts
 OVERHEAD = 1024
 """Tokens that the provider may add beyond the bytes of the request: its own prompt for tools takes some 300 to 700."""
 
-_DECISIVE = re.compile(rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers)"\s*:', re.IGNORECASE)
+_DECISIVE = re.compile(rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers|service_tier|speed)"\s*:', re.IGNORECASE)
 _BOUNDED_FIELDS = frozenset(
     {
         "model", "messages", "max_tokens", "stream", "system", "tools", "tool_choice", "thinking", "metadata", "stop_sequences",
@@ -79,6 +81,8 @@ class _Message(msgspec.Struct):
     stream: bool | None = None
     system: str | list[_Block] | None = None
     metadata: _Metadata | None = None
+    service_tier: Any = None
+    speed: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -114,6 +118,7 @@ class Messages:
             output_limit=message.max_tokens,
             open_ended=bool(media_tokens) or not is_bounded,
             kinds=TEXT_KINDS | ({"cache_write_1h"} if b'"ttl"' in body else frozenset()),
+            service_tier=tier_asked(message.service_tier if tier_named(message.speed) is None else message.speed),
             end_user=user if isinstance(user, str) else None,
         )
 
@@ -199,6 +204,7 @@ def read_usage(reported: object, *, is_delta: bool = False) -> Usage | None:
         cache_write_1h_tokens=min(for_an_hour, written),
         extra={"web_search": searches} if searches else {},
         others=_others(reported.get("iterations")),
+        service_tier=tier_named(reported.get("speed")) or tier_named(reported.get("service_tier")),
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols.base import StreamEvent, changed, decode
-from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
+from app.gateway.protocols.reports import UNREADABLE, at_tier, count, is_count, object_of, usage_at_tier
 from app.gateway.protocols.texts import event_data, events_of
 
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
@@ -35,6 +35,7 @@ class _Answer(msgspec.Struct):
     choices: Any = None
     error: Any = None
     x_groq: Any = None
+    service_tier: Any = None
 
 
 _answers = msgspec.json.Decoder(_Answer)
@@ -68,7 +69,7 @@ def read_usage(reported: object) -> Usage | None:
 
 
 def usage_of_answer(answer: bytes) -> Usage | None:
-    return usage_in(answer, "usage", read_usage)
+    return usage_at_tier(answer, "usage", read_usage)
 
 
 def tells(events: bytes) -> bool:
@@ -89,7 +90,7 @@ def read_event(event: bytes) -> StreamEvent:
         return StreamEvent()
     reported = next((usage for usage in _reports(answer) if isinstance(usage, dict)), None)
     return StreamEvent(
-        usage=read_usage(reported),
+        usage=at_tier(read_usage(reported), answer.service_tier),
         is_usage_only=answer.choices == [] and isinstance(answer.usage, dict),
         error=_error_text(answer.error),
     )

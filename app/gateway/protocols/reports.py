@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import msgspec
 
+from app.billing.service_tier import LONGEST_NAME, tier_named
 from app.billing.usage import LARGEST_COUNT, Usage
 
 LARGEST_REPORT = 8192
@@ -13,6 +15,7 @@ LARGEST_REPORT = 8192
 
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _values = msgspec.json.Decoder()
+_SERVICE_TIER = re.compile(rb'"service_tier"\s*:\s*"([^"\\]{0,%d})"' % LONGEST_NAME)
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -27,6 +30,23 @@ def usage_in(answer: bytes, field: str, read: Callable[[object], Usage | None]) 
         if end and (usage := read(_values.decode(answer[match.end() : end]))):
             return usage
     return None
+
+
+def usage_at_tier(answer: bytes, field: str, read: Callable[[object], Usage | None]) -> Usage | None:
+    """As `usage_in`, with the `service_tier` that stands beside the field. Of an answer that is not whole the tier is taken
+    where all that it says of one agrees: clients' own metadata may be in it too."""
+    try:
+        told = _objects.decode(answer)
+        return at_tier(read(_values.decode(told.get(field, b"null"))), _values.decode(told.get("service_tier", b"null")))
+    except UNREADABLE:
+        tiers = set(_SERVICE_TIER.findall(answer))
+        return at_tier(usage_in(answer, field, read), tiers.pop().decode("utf-8", "replace") if len(tiers) == 1 else None)
+
+
+def at_tier(usage: Usage | None, reported: object) -> Usage | None:
+    """The usage of a call that ran at the tier that its answer tells."""
+    tier = tier_named(reported)
+    return usage if usage is None or tier is None else replace(usage, service_tier=tier)
 
 
 def is_count(value: object) -> TypeGuard[int]:

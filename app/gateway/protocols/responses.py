@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.billing.rates import TEXT_KINDS
+from app.billing.service_tier import tier_asked
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
 from app.gateway.protocols import openai
@@ -26,14 +27,15 @@ from app.gateway.protocols.base import (
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
 from app.gateway.protocols.kept import NO_REFERENCES, kept_of, references_in
-from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
+from app.gateway.protocols.reports import UNREADABLE, at_tier, count, is_count, object_of, usage_at_tier
 from app.gateway.protocols.texts import event_data, events_of, texts
 
 OVERHEAD = 256
 """Tokens that the provider may add beyond the bytes of the request, for its templates and tools."""
 
 _DECISIVE = re.compile(
-    rb'"(model|input|instructions|stream|tools|max_output_tokens|previous_response_id|conversation|background|store|prompt)"\s*:',
+    rb'"(model|input|instructions|stream|tools|max_output_tokens|previous_response_id|conversation|background|store|prompt'
+    rb'|service_tier)"\s*:',
     re.IGNORECASE,
 )
 _BOUNDED_FIELDS = frozenset(
@@ -78,6 +80,7 @@ class _Request(msgspec.Struct):
     max_output_tokens: _Limit | None = None
     background: bool | None = None
     store: bool | None = None
+    service_tier: Any = None
     user: Any = None
     safety_identifier: Any = None
 
@@ -121,6 +124,7 @@ class Responses:
             output_limit=request.max_output_tokens,
             open_ended=bool(media_tokens) or bool(references.needed) or not is_bounded,
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
+            service_tier=tier_asked(request.service_tier),
             end_user=user if isinstance(user, str) else None,
             references=references,
             is_kept=request.store is not False or bool(request.background),
@@ -131,7 +135,7 @@ class Responses:
         return changed(request.body, model=model, max_output_tokens=output_limit)
 
     def usage_of(self, answer: bytes) -> Usage | None:
-        return usage_in(answer, "usage", read_usage)
+        return usage_at_tier(answer, "usage", read_usage)
 
     def tells(self, events: bytes) -> bool:
         return any(events.find(told) >= 0 for told in _TOLD) or (events.find(b'"error"') >= 0 and _ERROR.search(events) is not None)
@@ -150,7 +154,7 @@ class Responses:
         response = object_of(told.response)
         error = object_of(response.get("error"))
         return StreamEvent(
-            usage=read_usage(response.get("usage")),
+            usage=at_tier(read_usage(response.get("usage")), response.get("service_tier")),
             is_terminal=True,
             error=str(error.get("message") or error.get("code") or "failed") if told.type == "response.failed" else None,
             kept=kept_of(response),

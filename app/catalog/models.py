@@ -1,0 +1,55 @@
+"""Limits of models: what bounds a call's cost where the client sets no bound of its own.
+
+They hold for a name, whichever upstream serves it, by name or by a wildcard.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.catalog import checks
+from app.errors import NotFound, UnacceptableValue
+from app.models import Model
+from app.paging import Page, cut, decode
+
+LISTING = "models"
+
+
+async def set_limits(session: AsyncSession, *, name: str, context_tokens: int | None, max_output_tokens: int | None) -> Model:
+    """Both anew; None: unknown. Makes the model where there is none. Raises `UnacceptableValue`."""
+    checks.text("model", name, longest=255)
+    if "*" in name:
+        raise UnacceptableValue(f"model: limits are those of one model, and {name!r} stands for many")
+    limits = _checked({"context_tokens": context_tokens, "max_output_tokens": max_output_tokens})
+    statement = insert(Model).values(name=name, **limits).on_conflict_do_update(constraint="uq_model_name", set_=limits).returning(Model)
+    return (await session.scalars(statement, execution_options={"populate_existing": True})).one()
+
+
+async def update_limits(session: AsyncSession, *, name: str, changes: Mapping[str, int | None]) -> Model:
+    """`changes`: what is absent stays. Raises `NotFound` and `UnacceptableValue`."""
+    model = await get_model(session, name=name)
+    for limit, tokens in _checked(changes).items():
+        setattr(model, limit, tokens)
+    await session.flush()
+    return model
+
+
+async def get_model(session: AsyncSession, *, name: str) -> Model:
+    model = (await session.scalars(select(Model).where(Model.name == name))).one_or_none()
+    if model is None:
+        raise NotFound(f"There is no model {name!r}. PUT makes it, and so does an upstream that names it.", code="model_not_found")
+    return model
+
+
+async def list_models(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[Model]:
+    """By name."""
+    query = select(Model).order_by(Model.name).limit(limit + 1)
+    if (after := decode(LISTING, cursor, str)) is not None:
+        query = query.where(Model.name > after)
+    return cut((await session.scalars(query)).all(), limit=limit, listing=LISTING, key=lambda model: model.name)
+
+
+def _checked(limits: Mapping[str, int | None]) -> dict[str, int | None]:
+    return {name: None if tokens is None else checks.count(name, tokens) for name, tokens in limits.items()}
