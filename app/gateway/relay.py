@@ -110,6 +110,7 @@ class Relay:
             headers = answer_headers(self._answer)
             if self._call.output_limit_applied is not None:
                 headers.append((b"x-max-tokens-applied", str(self._call.output_limit_applied).encode()))
+            headers += [(name.encode(), value.encode()) for name, value in self._call.rate_headers.items()]
             await self._client.start(self._answer.status, headers)
 
     async def _pass_rest(self) -> None:
