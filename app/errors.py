@@ -23,6 +23,7 @@ The HTTP edge turns a `ProxyError` into the envelope of the protocol that was ca
 RFC 9457 problem details (`api.problems`). Messages say what to do and never hold a secret.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -106,8 +107,8 @@ class UpstreamTimeout(ProxyError):
 class TryLater(ProxyError):
     """`retry_after` is in whole seconds, at least 1."""
 
-    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
-        super().__init__(message, code=code, headers={"Retry-After": str(max(1, retry_after))})
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message, code=code, headers={**(headers or {}), "Retry-After": str(max(1, retry_after))})
 
 
 class LimitExceeded(TryLater):

@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalog.groups import Group, fits
 from app.database import Database
 from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
-from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey
+from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey, SpendGroup, UserPolicy
 from app.runtime.tasks import OwnedTasks
 
 REMEMBERED = 5.0
@@ -30,7 +31,8 @@ MOST_REMEMBERED = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`models`: names, and prefixes that end in `*`; None allows all. `allowed_ips` None allows all. `is_disabled`: the user is."""
+    """`models`: names, and prefixes that end in `*`; None allows all. `allowed_ips` None allows all. `is_disabled`: the user is.
+    `group`: the key's own, else its user's."""
 
     user_id: str
     key_id: int
@@ -39,11 +41,12 @@ class Caller:
     allowed_ips: tuple[IPv4Network | IPv6Network, ...] | None
     is_disabled: bool
     key_hash: str
+    group: Group | None = None
 
     def may_use(self, model: str) -> bool:
-        return self.models is None or any(
-            model.startswith(allowed[:-1]) if allowed.endswith("*") else model == allowed for allowed in self.models
-        )
+        if self.group is not None and not self.group.may_use(model):
+            return False
+        return self.models is None or any(fits(model, allowed) for allowed in self.models)
 
     def may_come_from(self, address: str | None) -> bool:
         if self.allowed_ips is None:
@@ -106,10 +109,12 @@ class Callers:
 
     async def _look_up(self, session: AsyncSession, key_hash: str) -> Caller:
         query = (
-            select(PlatformApiKey.id, PlatformApiKey.user_id, KeyPolicy, Account.disabled_at, Account.user_id, KeyMeter.key_id)
+            select(PlatformApiKey.id, PlatformApiKey.user_id, KeyPolicy, Account.disabled_at, Account.user_id, KeyMeter.key_id, SpendGroup)
             .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
             .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
             .outerjoin(Account, Account.user_id == PlatformApiKey.user_id)
+            .outerjoin(UserPolicy, UserPolicy.user_id == PlatformApiKey.user_id)
+            .outerjoin(SpendGroup, SpendGroup.id == func.coalesce(KeyPolicy.group_id, UserPolicy.group_id))
             .where(PlatformApiKey.key_hash == key_hash)
         )
         row = (await session.execute(query)).one_or_none()
@@ -118,9 +123,9 @@ class Callers:
         return await self._admitted(session, row, key_hash)
 
     async def _admitted(
-        self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int], key_hash: str
+        self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int, SpendGroup], key_hash: str
     ) -> Caller:
-        key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id = row
+        key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id, group = row
         assert user_id is not None
         if policy is not None and policy.disabled_at is not None:
             raise Unauthenticated("This API key has been disabled. Ask your operator for a new one.", code="api_key_disabled")
@@ -131,7 +136,7 @@ class Callers:
         if meter_key_id is None:
             await session.execute(insert(KeyMeter).values(key_id=key_id).on_conflict_do_nothing())
         if policy is None:
-            return Caller(user_id, key_id, "key", None, None, user_disabled_at is not None, key_hash)
+            return Caller(user_id, key_id, "key", None, None, user_disabled_at is not None, key_hash, Group.of(group) if group else None)
         return Caller(
             user_id,
             key_id,
@@ -140,4 +145,5 @@ class Callers:
             None if policy.allowed_ips is None else tuple(ip_network(allowed, strict=False) for allowed in policy.allowed_ips),
             user_disabled_at is not None,
             key_hash,
+            Group.of(group) if group else None,
         )

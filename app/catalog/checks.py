@@ -58,6 +58,13 @@ def count(field: str, value: int) -> int:
     return value
 
 
+def limit(field: str, value: int | Decimal) -> int | Decimal:
+    """Of calls, tokens, or money in a period, by the name of the column."""
+    if field in ("rpm", "tpm", "max_concurrency"):
+        return count(field, int(value))
+    return money(field, Decimal(value), decimals=10)
+
+
 def money(field: str, value: Decimal, *, decimals: int) -> Decimal:
     """From 0 to a thousand millions."""
     if not value.is_finite() or not 0 <= value <= LARGEST_LIMIT:

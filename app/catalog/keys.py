@@ -16,9 +16,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog import checks
+from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import NotFound
-from app.models import KeyMeter, KeyPolicy, PlatformApiKey, User
+from app.models import KeyMeter, KeyPolicy, PlatformApiKey, SpendGroup, User
 from app.paging import Page, cut, decode
 
 LISTING = "keys"
@@ -38,7 +39,10 @@ class Key:
     models: list[str] | None
     allowed_ips: list[str] | None
     expires_at: datetime | None
+    group: str | None
     spend_limit: Decimal | None
+    daily_limit: Decimal | None
+    monthly_limit: Decimal | None
     rpm: int | None
     tpm: int | None
     max_concurrency: int | None
@@ -50,7 +54,7 @@ class Key:
     created_at: datetime | None
 
     @classmethod
-    def of(cls, key: PlatformApiKey, policy: KeyPolicy | None, meter: KeyMeter | None) -> Self:
+    def of(cls, key: PlatformApiKey, policy: KeyPolicy | None, meter: KeyMeter | None, group: str | None) -> Self:
         return cls(
             id=key.id,
             user_id=key.user_id,
@@ -60,7 +64,10 @@ class Key:
             models=policy.models if policy else None,
             allowed_ips=policy.allowed_ips if policy else None,
             expires_at=policy.expires_at if policy else None,
+            group=group,
             spend_limit=policy.spend_limit if policy else None,
+            daily_limit=policy.daily_limit if policy else None,
+            monthly_limit=policy.monthly_limit if policy else None,
             rpm=policy.rpm if policy else None,
             tpm=policy.tpm if policy else None,
             max_concurrency=policy.max_concurrency if policy else None,
@@ -74,14 +81,14 @@ class Key:
 
 
 async def create_key(session: AsyncSession, *, user_id: str, name: str | None, policy: Mapping[str, Any]) -> tuple[Key, str]:
-    """The key and its secret, which nobody can read again. `policy`: columns of `key_policy`."""
+    """The key and its secret, which nobody can read again. `policy`: columns of `key_policy`, and `group` by its name."""
     if not (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
         raise NotFound(f"There is no user {user_id!r}: create the user first.", code="user_not_found")
     secret, stored = _new_secret()
     values = {"user_id": user_id, **stored, **({} if name is None else {"name": _checked_name(name)})}
     with explained(table="platform_api_key", taken=_TAKEN):
         key_id = (await session.execute(insert(PlatformApiKey).values(values).returning(PlatformApiKey.id))).scalar_one()
-    await session.execute(insert(KeyPolicy).values(key_id=key_id, **_checked_policy(policy)))
+    await session.execute(insert(KeyPolicy).values(key_id=key_id, **await _checked_policy(session, policy)))
     await session.execute(insert(KeyMeter).values(key_id=key_id))
     return await get_key(session, key_id=key_id), secret
 
@@ -91,7 +98,7 @@ async def get_key(session: AsyncSession, *, key_id: int) -> Key:
     row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
     if row is None:
         raise NotFound(f"There is no key {key_id}.", code="key_not_found")
-    return Key.of(row[0], row[1], row[2])
+    return Key.of(*row)
 
 
 async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None) -> Page[Key]:
@@ -101,18 +108,19 @@ async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, c
         query = query.where(PlatformApiKey.user_id == user_id)
     if (before := decode(LISTING, cursor, int)) is not None:
         query = query.where(PlatformApiKey.id < before)
-    keys = [Key.of(key, policy, meter) for key, policy, meter in await session.execute(query)]
+    keys = [Key.of(*row) for row in await session.execute(query)]
     return cut(keys, limit=limit, listing=LISTING, key=lambda key: key.id)
 
 
 async def update_key(session: AsyncSession, *, key_id: int, changes: Mapping[str, Any]) -> Key:
-    """`changes`: `name`, `disabled` and columns of `key_policy`; what is absent stays, None lifts a limit."""
+    """`changes`: `name`, `disabled`, `group` and columns of `key_policy`; what is absent stays, None lifts a limit."""
     await get_key(session, key_id=key_id)
     if "name" in changes:
         name = None if changes["name"] is None else _checked_name(changes["name"])
         with explained(table="platform_api_key", taken=_TAKEN):
             await session.execute(update(PlatformApiKey).where(PlatformApiKey.id == key_id).values(name=name))
-    policy: dict[str, Any] = _checked_policy({column: value for column, value in changes.items() if column not in ("name", "disabled")})
+    given = {column: value for column, value in changes.items() if column not in ("name", "disabled")}
+    policy: dict[str, Any] = await _checked_policy(session, given)
     if "disabled" in changes:
         policy["disabled_at"] = func.coalesce(KeyPolicy.disabled_at, func.now()) if changes["disabled"] else None
     if policy:
@@ -129,11 +137,12 @@ async def rotate_key(session: AsyncSession, *, key_id: int) -> tuple[Key, str]:
     return await get_key(session, key_id=key_id), secret
 
 
-def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter]:
+def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter, str]:
     return (
-        select(PlatformApiKey, KeyPolicy, KeyMeter)
+        select(PlatformApiKey, KeyPolicy, KeyMeter, SpendGroup.name)
         .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
         .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
+        .outerjoin(SpendGroup, SpendGroup.id == KeyPolicy.group_id)
     )
 
 
@@ -146,8 +155,9 @@ def _checked_name(name: str) -> str:
     return checks.text("name", name, longest=255)
 
 
-def _checked_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: None if value is None else _checked(column, value) for column, value in policy.items()}
+async def _checked_policy(session: AsyncSession, policy: Mapping[str, Any]) -> dict[str, Any]:
+    checked = {column: None if value is None else _checked(column, value) for column, value in policy.items() if column != "group"}
+    return checked | ({"group_id": await group_id_of(session, policy["group"])} if "group" in policy else {})
 
 
 def _checked(column: str, value: Any) -> Any:
@@ -156,9 +166,7 @@ def _checked(column: str, value: Any) -> Any:
             return checks.patterns(column, value)
         case "allowed_ips":
             return checks.networks(column, value)
-        case "spend_limit":
-            return checks.money(column, value, decimals=10)
-        case "rpm" | "tpm" | "max_concurrency":
-            return checks.count(column, value)
+        case "spend_limit" | "daily_limit" | "monthly_limit" | "rpm" | "tpm" | "max_concurrency":
+            return checks.limit(column, value)
         case _:
             return value

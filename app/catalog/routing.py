@@ -40,6 +40,7 @@ class Target:
     stream_usage: str
     client_gone: str
     secret: str | None = field(repr=False)
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class Catalog:
             stream_usage=upstream.stream_usage,
             client_gone=upstream.client_gone,
             secret=secret,
+            tags=frozenset(upstream.tags or ()),
         )
 
 

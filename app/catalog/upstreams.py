@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog import checks
 from app.catalog.addresses import parse_base_url
+from app.catalog.groups import checked_tags
 from app.catalog.model_routes import Models, parse_models, replace_routes, routes_of, shown
 from app.catalog.vault import Vault
 from app.catalog.violations import explained
@@ -42,6 +43,7 @@ class UpstreamRoutes:
     is_local: bool
     stream_usage: str
     client_gone: str
+    tags: list[str] | None
     models: list[str] | dict[str, str]
     priority: int
     weight: int
@@ -61,6 +63,7 @@ class UpstreamRoutes:
             is_local=upstream.is_local,
             stream_usage=upstream.stream_usage,
             client_gone=upstream.client_gone,
+            tags=upstream.tags,
             models=shown(routes),
             priority=routes[0].priority if routes else PRIORITY,
             weight=routes[0].weight if routes else WEIGHT,
@@ -81,7 +84,7 @@ async def create_upstream(
     weight: int = WEIGHT,
     **settings: Any,
 ) -> UpstreamRoutes:
-    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`. Raises `Conflict` for a name that is taken."""
+    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`, `tags`. Raises `Conflict` for a name that is taken."""
     upstream = Upstream()
     _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault)
     routes = parse_models(models)
@@ -159,6 +162,8 @@ def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault) -> No
     for plain in ("auth", "is_local", "stream_usage", "client_gone"):
         if plain in values:
             setattr(upstream, plain, values[plain])
+    if "tags" in values:
+        upstream.tags = None if values["tags"] is None else checked_tags("tags", values["tags"])
     if values.get("disabled") is False:
         upstream.disabled_at = None
     elif values.get("disabled") and upstream.disabled_at is None:

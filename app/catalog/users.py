@@ -10,18 +10,21 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog import checks
+from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import Conflict, NotFound
 from app.ledger.accounts import available, ensure_account, set_credit_limit, set_disabled
-from app.models import Account, User
+from app.models import Account, SpendGroup, User, UserPolicy
 from app.paging import Page, cut, decode
 
 LISTING = "users"
+NO_POLICY: Mapping[str, Any] = {}
+LIMITS = ("rpm", "tpm", "max_concurrency", "daily_limit", "monthly_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,20 @@ class UserAccount:
     held: Decimal
     available: Decimal
     written_off: Decimal
+    group: str | None
+    rpm: int | None
+    tpm: int | None
+    max_concurrency: int | None
+    daily_limit: Decimal | None
+    monthly_limit: Decimal | None
     disabled: bool
     disabled_at: datetime | None
     account_opened_at: datetime | None
 
     @classmethod
-    def of(cls, user: User, account: Account | None, *, default_credit: Decimal) -> Self:
-        if account is None:
-            none = Decimal("0.0000")
-            return cls(user.id, user.name, none + default_credit, none, none, none, none, none + default_credit, none, False, None, None)
+    def of(cls, user: User, account: Account | None, policy: UserPolicy | None, group: str | None, *, default_credit: Decimal) -> Self:
+        account = account or _unopened(default_credit)
+        policy = policy or UserPolicy()
         return cls(
             id=user.id,
             name=user.name,
@@ -56,6 +64,12 @@ class UserAccount:
             held=account.held,
             available=available(account),
             written_off=account.written_off,
+            group=group,
+            rpm=policy.rpm,
+            tpm=policy.tpm,
+            max_concurrency=policy.max_concurrency,
+            daily_limit=policy.daily_limit,
+            monthly_limit=policy.monthly_limit,
             disabled=account.disabled_at is not None,
             disabled_at=account.disabled_at,
             account_opened_at=account.created_at,
@@ -63,9 +77,16 @@ class UserAccount:
 
 
 async def create_user(
-    session: AsyncSession, *, user_id: str, name: str | None, credit_limit: Decimal, default_credit: Decimal
+    session: AsyncSession,
+    *,
+    user_id: str,
+    name: str | None,
+    credit_limit: Decimal,
+    default_credit: Decimal,
+    policy: Mapping[str, Any] = NO_POLICY,
 ) -> UserAccount:
-    """Raises `Conflict` where the user exists, or where the platform's own table asks for more than an id and a name."""
+    """`policy`: the limits that are set, and `group` by its name. Raises `Conflict` where the user exists, or where the platform's
+    own table asks for more than an id and a name."""
     checks.text("id", user_id, longest=50)
     values = {"id": user_id} | ({} if name is None else {"name": checks.text("name", name, longest=255)})
     if (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
@@ -75,28 +96,29 @@ async def create_user(
     await ensure_account(session, user_id, default_credit)
     if credit_limit:
         await _set_credit_limit(session, user_id=user_id, credit_limit=credit_limit, default_credit=default_credit)
+    await _set_policy(session, user_id=user_id, policy={name: value for name, value in policy.items() if value is not None})
     return await get_user(session, user_id=user_id, default_credit=default_credit)
 
 
 async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decimal) -> UserAccount:
-    query = select(User, Account).outerjoin(Account, Account.user_id == User.id).where(User.id == user_id)
+    query = _users().where(User.id == user_id)
     row = (await session.execute(query, execution_options={"populate_existing": True})).one_or_none()
     if row is None:
         raise NotFound(f"There is no user {user_id!r}.", code="user_not_found")
-    return UserAccount.of(row[0], row[1], default_credit=default_credit)
+    return UserAccount.of(*row, default_credit=default_credit)
 
 
 async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None) -> Page[UserAccount]:
     """By id, ascending."""
-    query = select(User, Account).outerjoin(Account, Account.user_id == User.id).order_by(User.id).limit(limit + 1)
+    query = _users().order_by(User.id).limit(limit + 1)
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(User.id > after)
-    users = [UserAccount.of(user, account, default_credit=default_credit) for user, account in await session.execute(query)]
+    users = [UserAccount.of(*row, default_credit=default_credit) for row in await session.execute(query)]
     return cut(users, limit=limit, listing=LISTING, key=lambda user: user.id)
 
 
 async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[str, Any], default_credit: Decimal) -> UserAccount:
-    """`changes`: `name`, `credit_limit`, `disabled`; what is absent stays."""
+    """`changes`: `name`, `credit_limit`, `disabled`, `group` and limits; what is absent stays, None lifts a limit."""
     await get_user(session, user_id=user_id, default_credit=default_credit)
     if "name" in changes:
         name = changes["name"]
@@ -108,7 +130,34 @@ async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[s
         await _set_credit_limit(session, user_id=user_id, credit_limit=changes["credit_limit"], default_credit=default_credit)
     if "disabled" in changes:
         await set_disabled(session, user_id=user_id, disabled=changes["disabled"], default_credit=default_credit)
+    await _set_policy(session, user_id=user_id, policy={name: changes[name] for name in ("group", *LIMITS) if name in changes})
     return await get_user(session, user_id=user_id, default_credit=default_credit)
+
+
+def _unopened(default_credit: Decimal) -> Account:
+    """The account as it will be opened."""
+    none = Decimal("0.0000")
+    return Account(credit=none + default_credit, credit_limit=none, billed=none, spent=none, held=none, written_off=none)
+
+
+def _users() -> Select[User, Account, UserPolicy, str]:
+    return (
+        select(User, Account, UserPolicy, SpendGroup.name)
+        .outerjoin(Account, Account.user_id == User.id)
+        .outerjoin(UserPolicy, UserPolicy.user_id == User.id)
+        .outerjoin(SpendGroup, SpendGroup.id == UserPolicy.group_id)
+    )
+
+
+async def _set_policy(session: AsyncSession, *, user_id: str, policy: Mapping[str, Any]) -> None:
+    if not policy:
+        return
+    values = {name: None if value is None else checks.limit(name, value) for name, value in policy.items() if name != "group"}
+    if "group" in policy:
+        values["group_id"] = await group_id_of(session, policy["group"])
+    await session.execute(
+        insert(UserPolicy).values(user_id=user_id, **values).on_conflict_do_update(index_elements=["user_id"], set_=values)
+    )
 
 
 async def _set_credit_limit(session: AsyncSession, *, user_id: str, credit_limit: Decimal, default_credit: Decimal) -> None:

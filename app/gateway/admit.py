@@ -7,8 +7,10 @@ largest limit that does is sent upstream; else the refusal says what would fit.
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from math import ceil
 
 from app.billing.price import LARGEST_CHARGE, Bound, Price
 from app.billing.service_tier import tier_supposed
@@ -18,6 +20,8 @@ from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExcee
 from app.gateway.call_record import CallRecord
 from app.gateway.estimate import Tokenizer
 from app.gateway.protocols import CallRequest, Protocol
+from app.gateway.rate_headers import rate_headers
+from app.gateway.refused_until import RefusedUntil
 from app.ledger.hold import Decision, Hold, Holds
 from app.ledger.spool import Spool
 from app.settings import Settings
@@ -30,6 +34,9 @@ NO_LIMITS = ModelLimits()
 NO_BOUND = Bound(0, 0)
 LARGEST_COUNTED = 1_000_000
 """Bytes of a request that may be counted before it is refused: counting takes 0.2 s a megabyte."""
+_SPENT = "This call could exceed what the {} may spend, in total, this day or this month. Ask your operator for more."
+_RATE = "This {} has used up its {} for this minute. Try again in {} s."
+_BUSY = "This {} has as many calls in flight as it may. Wait for one to end."
 FREE = Price(id=None, model_name="", rates={"input": Decimal(0), "output": Decimal(0)})
 
 
@@ -49,6 +56,7 @@ class AdmittedCall:
     bound: Bound = NO_BOUND
     ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
     attempts: list[dict[str, object]] = field(default_factory=list)
 
     @property
@@ -58,7 +66,12 @@ class AdmittedCall:
 
     def set_bound(self, bound: Bound) -> None:
         self.bound = bound
-        self.ceiling = self.price.ceiling(bound)
+        self.ceiling = self.price.ceiling(bound, multiplier=self.record.multiplier)
+
+    def affordable(self, available: Decimal) -> int:
+        """Output tokens of one choice that `available` covers."""
+        most = self.price.affordable_output(available, self.bound, multiplier=self.record.multiplier)
+        return (most - self.request.extra_output) // self.request.choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +81,7 @@ class Admitter:
     holds: Holds
     spool: Spool
     tokenizer: Tokenizer
+    refused_until: RefusedUntil = field(default_factory=RefusedUntil)
 
     async def admit(
         self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord, *, place: int | None = None
@@ -85,11 +99,13 @@ class Admitter:
         open_ended = request.open_ended or is_guess
         call = AdmittedCall(protocol, request, caller, record, route, price, limits, open_ended, asks_usage)
         call.set_bound(bound)
-        decision = await self._hold(call)
+        decision = self.refused_until.known(caller.key_id) or await self._hold(call)
         if decision.outcome == "credit":
             decision = await self._try_less(call, decision)
         if decision.outcome != "granted":
+            self.refused_until.remember(caller.key_id, decision)
             raise self._refusal(call, decision)
+        call.rate_headers = rate_headers(decision)
         record.admitted(ceiling=call.ceiling, open_ended=open_ended, max_tokens_applied=call.output_limit_applied)
         return call
 
@@ -111,6 +127,10 @@ class Admitter:
                     "or send its content.",
                     code="reference_elsewhere",
                 )
+        if caller.group is not None:
+            routes = tuple(route for route in routes if caller.group.may_go_to(route.target.tags))
+            if not routes:
+                raise Forbidden(f"No upstream of the model {request.model!r} is open to your group.", code="model_not_allowed")
         best = [route for route in routes if route.priority == routes[0].priority]
         return random.choices(best, weights=[route.weight for route in best])[0]  # noqa: S311 (balancing, no secret)
 
@@ -164,7 +184,7 @@ class Admitter:
         for _ in range(3):  # the balance may move between two looks at it
             available = decision.available or Decimal(0)
             if call.ceiling > available:
-                fitting = (call.price.affordable_output(available, call.bound) - request.extra_output) // request.choices
+                fitting = call.affordable(available)
                 if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
                     break
                 call.set_bound(replace(call.bound, output_tokens=fitting * request.choices + request.extra_output))
@@ -185,13 +205,18 @@ class Admitter:
         return max(bound - max(text_bytes - int(counted * TOKENIZER_MARGIN), 0), 1)
 
     def _refusal(self, call: AdmittedCall, decision: Decision) -> ProxyError:
-        wait = int(decision.retry_after or 0) + 1
+        wait = ceil(decision.retry_after or 0)
+        rates = rate_headers(decision)
         refusals: dict[str, ProxyError] = {
             "credit": self._too_dear(call, decision),
-            "spend_limit": InsufficientCredit("This call could exceed the API key's spend limit.", code="spend_limit_reached"),
-            "rpm": LimitExceeded(f"This API key has used up its requests for this minute. Try again in {wait} s.", retry_after=wait),
-            "tpm": LimitExceeded(f"This API key has used up its tokens for this minute. Try again in {wait} s.", retry_after=wait),
-            "max_concurrency": LimitExceeded("This API key has as many calls in flight as it may. Wait for one to end.", retry_after=wait),
+            "spend_limit": InsufficientCredit(_SPENT.format("API key"), code="spend_limit_reached"),
+            "user_spend_limit": InsufficientCredit(_SPENT.format("account"), code="spend_limit_reached"),
+            "rpm": LimitExceeded(_RATE.format("API key", "requests", wait), retry_after=wait, headers=rates),
+            "tpm": LimitExceeded(_RATE.format("API key", "tokens", wait), retry_after=wait, headers=rates),
+            "max_concurrency": LimitExceeded(_BUSY.format("API key"), retry_after=wait, headers=rates),
+            "user_rpm": LimitExceeded(_RATE.format("account", "requests", wait), retry_after=wait, headers=rates),
+            "user_tpm": LimitExceeded(_RATE.format("account", "tokens", wait), retry_after=wait, headers=rates),
+            "user_max_concurrency": LimitExceeded(_BUSY.format("account"), retry_after=wait, headers=rates),
             "user_disabled": Forbidden("This account has been disabled. Ask your operator to enable it.", code="user_disabled"),
             "key_disabled": Unauthenticated("This API key has been disabled. Ask your operator for a new one.", code="api_key_disabled"),
             "key_expired": Unauthenticated("This API key has expired. Ask your operator for a new one.", code="api_key_expired"),
@@ -204,7 +229,7 @@ class Admitter:
         message = f"This call may cost up to {_money(call.ceiling)} {currency}, and {_money(available)} {currency} is available."
         fitting = 0
         if call.request.has_output:
-            fitting = (call.price.affordable_output(available, call.bound) - call.request.extra_output) // call.request.choices
+            fitting = call.affordable(available)
         if fitting > 0:
             message += f" An output limit of {fitting} tokens or less would fit."
         message += f" Top up at {self.settings.topup_url}" if self.settings.topup_url else " Ask your operator for credit."

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from app.billing.price import LARGEST_CHARGE, Price
 from app.billing.usage import Usage
 from app.catalog.callers import Caller
+from app.catalog.groups import Group
 from app.catalog.routing import Route
 from app.gateway.protocols import CallRequest
 from app.ledger.outcome import Outcome
@@ -32,6 +33,8 @@ class CallRecord:
         self.price: Price | None = None
         self.price_of: Callable[[str], Price | None] = _no_price
         self.usage = Usage()
+        self.group: Group | None = None
+        self.multiplier = Decimal(1)
         self.ceiling = Decimal(0)
         self.cost: Decimal | None = None
         self.open_ended = False
@@ -53,6 +56,7 @@ class CallRecord:
         record.price = Price.read(terms["price"]) if terms["price"] else None
         record.ceiling = Decimal(terms["ceiling"])
         record.open_ended = terms["open_ended"]
+        record.multiplier = Decimal(terms["multiplier"])
         record._flags = list(entry.get("flags") or ())
         record._row = dict(entry) | {"was_deferred": True}
         return record
@@ -68,6 +72,8 @@ class CallRecord:
 
     def asks_for(self, request: CallRequest) -> None:
         self.names(request.model)
+        if self.caller is not None and (group := self.caller.group) is not None:
+            self.group, self.multiplier = group, group.multiplier_of(request.model)
         self._row["is_stream"] = request.is_stream
 
     def made_for(self, end_user: str | None, tags: dict[str, Any] | None) -> None:
@@ -107,7 +113,7 @@ class CallRecord:
                 "status": "failed",
                 "end_reason": "orphaned",
                 "error_message": "The proxy stopped before this call ended.",
-                "price": self.price.as_json() if self.price else None,
+                "price": self.price.as_json() | self._terms_of_group() if self.price else None,
                 "flags": self._flags or None,
             }
         )
@@ -120,6 +126,7 @@ class CallRecord:
             "started": time.time() - (time.monotonic() - self.started),
             "ceiling": f"{self.ceiling:f}",
             "open_ended": self.open_ended,
+            "multiplier": f"{self.multiplier:f}",
             "input_tokens": counted.input_tokens,
             "output_tokens": counted.output_tokens,
             "service_tier": counted.service_tier,
@@ -150,7 +157,7 @@ class CallRecord:
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
             cost, row["line_items"] = self._charge(self.price, usage)
-            row["price"] = self.price.as_json(usage.service_tier)
+            row["price"] = self.price.as_json(usage.service_tier) | self._terms_of_group()
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
@@ -170,7 +177,7 @@ class CallRecord:
 
     def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
         """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
-        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens, service_tier=usage.service_tier)
+        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens, service_tier=usage.service_tier, multiplier=self.multiplier)
         cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
         for model, used in usage.others.items():
             if model in (self._row["model_name"], self._row.get("upstream_model")):
@@ -178,13 +185,18 @@ class CallRecord:
             if (theirs := self.price_of(model)) is None:
                 unpriced.append(clean(model, LONGEST_FLAG) or "")
                 continue
-            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens, service_tier=used.service_tier)
+            multiplier = self.group.multiplier_of(model) if self.group else self.multiplier
+            charge = theirs.charge(used.meters(), input_tokens=used.input_tokens, service_tier=used.service_tier, multiplier=multiplier)
             cost += charge.amount
             items += [item.as_json() | {"model": model} for item in charge.items]
             unpriced += charge.unpriced
         for what in unpriced:
             self.flag(f"unpriced:{what}")
         return min(cost, LARGEST_CHARGE), items
+
+    def _terms_of_group(self) -> dict[str, str]:
+        """What the line items were multiplied by, and why."""
+        return {"group": self.group.name, "multiplier": f"{self.multiplier:f}"} if self.group else {}
 
     def given_up(self, *, attempts: list[dict[str, object]]) -> Outcome:
         """The outcome of a call whose client left before an answer began: it bills nothing, and nothing has failed."""

@@ -138,6 +138,7 @@ class Relay:
                 headers = [(name, value) if name != b"content-length" else (name, str(length).encode()) for name, value in headers]
             if self._call.output_limit_applied is not None:
                 headers.append((b"x-max-tokens-applied", str(self._call.output_limit_applied).encode()))
+            headers += [(name.encode(), value.encode()) for name, value in self._call.rate_headers.items()]
             await self._client.start(self._answer.status, headers)
 
     async def _pass_rest(self) -> None:

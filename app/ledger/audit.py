@@ -50,6 +50,7 @@ _CHECKS = {
     "credit": ("a user's credit entries add up to `credit`", "sum of entries", "account.credit"),
     "held": ("a user's holds add up to `held`", "sum of holds", "account.held"),
     "available": ("what is available is not below zero", "at least", "credit + credit_limit - spent - held"),
+    "in_flight": ("a user's holds are their calls in flight", "holds", "account.in_flight"),
     "key_held": ("a key's holds add up to its `held`", "sum of holds", "key_meter.held"),
     "key_in_flight": ("a key's holds are its calls in flight", "holds", "key_meter.in_flight"),
     "key_spent": ("a key's charges add up to its `spent`", "sum of charges", "key_meter.spent"),
@@ -170,6 +171,7 @@ class _Audit:
             tallies["written_off"].compare(row.user_id, sums[WRITE_OFF], row.written_off)
             tallies["credit"].compare(row.user_id, row.credit if row.credit == row.entered_since else row.ever_entered, row.credit)
             tallies["held"].compare(row.user_id, row.holding, row.held)
+            tallies["in_flight"].compare(row.user_id, row.calls, row.in_flight)
             tallies["available"].compare(row.user_id, row.at_least, row.available)
         for user_id, sums in sorted(self._of_user.items()):
             for name, number in (("billed", BILL), ("spent", CHARGE), ("written_off", WRITE_OFF)):

@@ -59,7 +59,9 @@ UNSOUND_ROWS = (
 )
 TWICE = select(ApiCallLog.request_id, func.count()).group_by(ApiCallLog.request_id).having(func.count() > 1)
 
-_by_user = select(CallHold.user_id, func.sum(CallHold.amount).label("amount")).group_by(CallHold.user_id).subquery()
+_by_user = (
+    select(CallHold.user_id, func.sum(CallHold.amount).label("amount"), func.count().label("calls")).group_by(CallHold.user_id).subquery()
+)
 _entered = (
     select(
         Account.user_id,
@@ -73,11 +75,12 @@ _entered = (
 _available = Account.credit + Account.credit_limit - Account.spent - Account.held
 ACCOUNTS = (
     select(
-        *(Account.user_id, Account.credit, Account.spent, Account.billed, Account.written_off, Account.held),
+        *(Account.user_id, Account.credit, Account.spent, Account.billed, Account.written_off, Account.held, Account.in_flight),
         _available.label("available"),
         func.greatest(_available, 0).label("at_least"),
         _by_user.c.user_id.label("holder"),
         func.coalesce(_by_user.c.amount, 0).label("holding"),
+        func.coalesce(_by_user.c.calls, 0).label("calls"),
         func.coalesce(_entered.c.ever, 0).label("ever_entered"),
         func.coalesce(_entered.c.since, 0).label("entered_since"),
     )

@@ -18,8 +18,8 @@ from app.ledger.group_commit import GroupCommit
 from app.ledger.lease import Lease
 
 _RESERVE = text(
-    "SELECT request_id, outcome, available, retry_after FROM aigcspace.reserve("
-    ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance, :patience)"
+    "SELECT * FROM aigcspace.reserve("
+    ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance, :patience, :zone)"
 )
 
 
@@ -39,20 +39,31 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """A limit a minute, and what is left of it."""
+
+    limit: int
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """`outcome` is `granted` or the reason of the refusal: see `functions/reserve.sql`. `available` is None where there
-    is no account. `retry_after`: seconds."""
+    is no account. `retry_after`: seconds. `requests` and `tokens`: of the key's and the user's limits the tighter ones."""
 
     outcome: str
     available: Decimal | None
     retry_after: float | None
+    requests: Rate | None = None
+    tokens: Rate | None = None
 
 
 class Holds:
     """`longest_wait`: seconds in which a call is let through or refused."""
 
-    def __init__(self, database: Database, lease: Lease, *, longest_wait: float) -> None:
+    def __init__(self, database: Database, lease: Lease, *, longest_wait: float, time_zone: str) -> None:
         self._database = database
+        self._time_zone = time_zone
         self._lease = lease
         self._longest_wait = longest_wait
         self._group: GroupCommit[Hold, Decision] = GroupCommit(self._reserve, lane_of=lambda hold: hold.user_id, withdrawable=True)
@@ -98,11 +109,19 @@ class Holds:
             "entries": [hold.entry for hold in holds],
             "instance": self._lease.id,
             "patience": LOCK_WAIT,
+            "zone": self._time_zone,
         }
         async with self._database.autocommit() as connection:
             rows = (await connection.execute(_RESERVE, parameters)).all()
-        decisions = {row.request_id: Decision(row.outcome, row.available, row.retry_after) for row in rows}
+        decisions = {
+            request_id: Decision(outcome, available, retry_after, _rate(requests, requests_left), _rate(tokens, tokens_left))
+            for request_id, outcome, available, retry_after, requests, requests_left, tokens, tokens_left in rows
+        }
         return [decisions[hold.request_id] for hold in holds]
+
+
+def _rate(limit: int | None, left: float) -> Rate | None:
+    return None if limit is None else Rate(limit, left)
 
 
 def _unavailable() -> Unavailable:

@@ -32,7 +32,7 @@ class Ledger:
     def __init__(self, database: Database, *, spool: Spool, lease: float, admit_wait: float, time_zone: str) -> None:
         self.spool = spool
         self.lease = Lease(database, seconds=lease)
-        self.holds = Holds(database, self.lease, longest_wait=admit_wait)
+        self.holds = Holds(database, self.lease, longest_wait=admit_wait, time_zone=time_zone)
         self.settlement = Settlement(database, spool, time_zone=time_zone, ended=self.holds.ended)
         self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone)
         self._replay = Replay(spool, self.settlement)

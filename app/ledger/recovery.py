@@ -32,7 +32,7 @@ class Recovery:
         self._database = database
         self._lease = lease
         self._holds = holds
-        reaped = getattr(func, SCHEMA).reap(bindparam("most", type_=Integer()), bindparam("patience", type_=Integer()))
+        reaped = getattr(func, SCHEMA).reap(bindparam("most", type_=Integer()), bindparam("patience", type_=Integer()), time_zone)
         self._reaping = rows_of(reaped, time_zone=time_zone).returning(ApiCallLog.request_id)
 
     async def run(self) -> None:

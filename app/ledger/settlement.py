@@ -38,7 +38,8 @@ class Settlement:
         self._spool = spool
         self._ended = ended
         batch = cast(bindparam("batch", type_=Text()), JSONB())
-        self._statement = rows_of(getattr(func, SCHEMA).settle(batch, bindparam("patience", type_=Integer())), time_zone=time_zone)
+        settled = getattr(func, SCHEMA).settle(batch, bindparam("patience", type_=Integer()), time_zone)
+        self._statement = rows_of(settled, time_zone=time_zone)
         self._group: GroupCommit[Outcome, None] = GroupCommit(self._settle, lane_of=lambda outcome: outcome.user_id)
         self._unsettled: dict[UUID, Outcome] = {}
         self._is_away = False

@@ -13,10 +13,12 @@ from app.models.model import Model
 from app.models.model_price import ModelPrice
 from app.models.model_route import ModelRoute
 from app.models.platform_api_key import PlatformApiKey
+from app.models.spend_group import SpendGroup
 from app.models.upstream import Upstream
 from app.models.upstream_object import UpstreamObject
 from app.models.usage_hourly import UsageHourly
 from app.models.user import User
+from app.models.user_policy import UserPolicy
 
 __all__ = [
     "Account",
@@ -32,8 +34,10 @@ __all__ = [
     "ModelPrice",
     "ModelRoute",
     "PlatformApiKey",
+    "SpendGroup",
     "Upstream",
     "UpstreamObject",
     "UsageHourly",
     "User",
+    "UserPolicy",
 ]

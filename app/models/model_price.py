@@ -24,7 +24,7 @@ class ModelPrice(Base):
     model_name: Mapped[str] = mapped_column(String(255))
     rates: Mapped[dict[str, str]] = mapped_column(JSONB)
     tiers: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
-    service_tiers: Mapped[dict[str, dict[str, str]] | None] = mapped_column(JSONB)
     source: Mapped[str] = mapped_column(String(50), server_default="operator")
     effective_from: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    service_tiers: Mapped[dict[str, dict[str, str]] | None] = mapped_column(JSONB)

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from sqlalchemy import Boolean, CheckConstraint, DateTime, Integer, LargeBinary, String, Text, UniqueConstraint, false, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import SCHEMA, Base
@@ -10,7 +11,7 @@ from app.database import SCHEMA, Base
 
 class Upstream(Base):
     """`secret` is encrypted with `SECRET_KEY`; `secret_hint` shows its last four characters.
-    `client_gone`: what becomes of a stream whose client has left."""
+    `client_gone`: what becomes of a stream whose client has left. `tags`: by which groups choose among upstreams."""
 
     __tablename__ = "upstream"
     __table_args__ = (
@@ -32,3 +33,4 @@ class Upstream(Base):
     disabled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     client_gone: Mapped[str] = mapped_column(String(10), server_default="cancel")
+    tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))

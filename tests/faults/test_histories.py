@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import Integer, Text, cast, func
+from sqlalchemy import Integer, Text, cast, func, literal_column
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql import bindparam
@@ -352,7 +352,8 @@ def _compiled(statement: Any) -> tuple[str, list[str]]:
 
 def _rows_of(function: str, *parameters: Any) -> str:
     """The app's own statement, for a plain connection. The zone of its rows is the first parameter."""
-    sql, names = _compiled(rows_of(getattr(func.aigcspace, function)(*parameters), time_zone="UTC").returning(ApiCallLog.request_id))
+    ended = getattr(func.aigcspace, function)(*parameters, literal_column("'UTC'"))
+    sql, names = _compiled(rows_of(ended, time_zone="UTC").returning(ApiCallLog.request_id))
     assert len(names) == len(parameters)
     return sql
 
@@ -361,7 +362,7 @@ SETTLE = _rows_of("settle", cast(bindparam("batch", type_=Text()), JSONB()), bin
 REAP = _rows_of("reap", bindparam("most", type_=Integer()), bindparam("patience", type_=Integer()))
 RESERVE = """
     SELECT * FROM aigcspace.reserve(
-        $1::uuid[], $2::text[], $3::int[], $4::text[], $5::numeric[], $6::bigint[], $7::boolean[], $8::text[], $9, $10
+        $1::uuid[], $2::text[], $3::int[], $4::text[], $5::numeric[], $6::bigint[], $7::boolean[], $8::text[], $9, $10, 'UTC'
     )
 """
 PAYERS = """

@@ -287,7 +287,7 @@ def test_a_reaper_that_waited_leaves_alone_what_was_voided_meanwhile(
     started[0].run(started[0].ledger.lease.renew())
     user = f"SELECT FROM aigcspace.users WHERE id = '{payer.user_id}' FOR UPDATE"
 
-    with waiting(db, user, partial(crowd[0].fetch, "SELECT * FROM aigcspace.reap(200, 20000)")) as reaped:
+    with waiting(db, user, partial(crowd[0].fetch, "SELECT * FROM aigcspace.reap(200, 20000, 'UTC')")) as reaped:
         assert _voiding(db, call) == 1
 
     assert reaped[0].result() == []

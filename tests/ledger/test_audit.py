@@ -181,6 +181,7 @@ class TestFaults:
             ("account SET credit = credit + 1", "credit"),
             ("key_meter SET held = held + 1", "key_held"),
             ("key_meter SET in_flight = in_flight + 1", "key_in_flight"),
+            ("account SET in_flight = in_flight + 1", "in_flight"),
             ("key_meter SET spent = spent + 1", "key_spent"),
             ("key_meter SET spent = 0", "key_spent"),
             ("key_meter SET spent = 'NaN'", "key_spent"),
@@ -215,7 +216,7 @@ class TestFaults:
 
         report = run_audit()
 
-        assert differing(report).keys() == {"held", "key_held", "key_in_flight", "owners"}
+        assert differing(report).keys() == {"held", "in_flight", "key_held", "key_in_flight", "owners"}
         assert report.holds == 2
 
     def test_a_hold_whose_process_is_gone(self, payer: Payer, db: Database, run_audit: Audit) -> None:

@@ -18,6 +18,8 @@ Models = Annotated[
 ]
 ExpiresAt = Annotated[MomentIn, Field(description="ISO 8601; without a zone it is UTC.", examples=["2030-01-01T00:00:00Z"])]
 SpendLimit = Annotated[MoneyIn, Field(description="What the key may spend in total.", examples=["25.00"])]
+PeriodLimit = Annotated[MoneyIn, Field(description="What may be spent in a day, or a month, of `LOG_TIME_ZONE`.", examples=["5.00"])]
+Group = Annotated[str, Field(min_length=1, max_length=100, examples=["vip"])]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER, strict=True, examples=[60])]
 AllowedIps = Annotated[list[str], Field(max_length=1000, description="Addresses and CIDR networks.", examples=[["10.0.0.0/8", "::1"]])]
 Scope = Annotated[Literal["key", "account"], Field(description="Whose rows the key sees in `/logs`.", examples=["key"])]
@@ -30,7 +32,10 @@ class NewKey(Request):
     name: Name | None = None
     models: Models | None = None
     expires_at: ExpiresAt | None = None
+    group: Group | None = Field(default=None, description="Whose prices and models hold, in place of its user's group.")
     spend_limit: SpendLimit | None = None
+    daily_limit: PeriodLimit | None = None
+    monthly_limit: PeriodLimit | None = None
     rpm: Count | None = Field(default=None, description="Requests a minute.")
     tpm: Count | None = Field(default=None, description="Tokens a minute.")
     max_concurrency: Count | None = Field(default=None, description="Calls in flight.")
@@ -44,7 +49,10 @@ class KeyChanges(Request):
     name: Name | MISSING | None = MISSING
     models: Models | MISSING | None = MISSING
     expires_at: ExpiresAt | MISSING | None = MISSING
+    group: Group | MISSING | None = MISSING
     spend_limit: SpendLimit | MISSING | None = MISSING
+    daily_limit: PeriodLimit | MISSING | None = MISSING
+    monthly_limit: PeriodLimit | MISSING | None = MISSING
     rpm: Count | MISSING | None = MISSING
     tpm: Count | MISSING | None = MISSING
     max_concurrency: Count | MISSING | None = MISSING
@@ -62,7 +70,10 @@ class KeyAnswer(Answer):
     models: list[str] | None
     allowed_ips: list[str] | None
     expires_at: Moment | None
+    group: str | None = Field(examples=["vip"])
     spend_limit: Money | None = Field(examples=["25.0000000000"])
+    daily_limit: Money | None = Field(description="In a day of `LOG_TIME_ZONE`.", examples=["5.0000000000"])
+    monthly_limit: Money | None = Field(examples=["50.0000000000"])
     rpm: int | None
     tpm: int | None
     max_concurrency: int | None

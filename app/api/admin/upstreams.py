@@ -55,6 +55,7 @@ Models = Annotated[
         examples=[["*"], ["gpt-4o", "openai/*"], {"gpt-4o": "gpt-4o-2024-11-20"}],
     ),
 ]
+Tags = Annotated[list[str], Field(max_length=20, description="By which groups choose among upstreams.", examples=[["premium"]])]
 Priority = Annotated[int, Field(ge=0, le=1000, description="Lower is tried first.", examples=[0])]
 Weight = Annotated[int, Field(ge=1, le=1000, description="The share among upstreams of equal priority.", examples=[1])]
 
@@ -68,6 +69,7 @@ class NewUpstream(Request):
     is_local: IsLocal = False
     stream_usage: StreamUsage = "inject"
     client_gone: ClientGone = "cancel"
+    tags: Tags | None = None
     priority: Priority = 0
     weight: Weight = 1
 
@@ -83,6 +85,7 @@ class UpstreamChanges(Request):
     is_local: IsLocal | MISSING = MISSING
     stream_usage: StreamUsage | MISSING = MISSING
     client_gone: ClientGone | MISSING = MISSING
+    tags: Tags | MISSING | None = MISSING
     priority: Priority | MISSING = MISSING
     weight: Weight | MISSING = MISSING
     disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
@@ -99,6 +102,7 @@ class UpstreamAnswer(Answer):
     stream_usage: str = Field(examples=["inject"])
     client_gone: str = Field(examples=["cancel"])
     models: list[str] | dict[str, str] = Field(examples=[["*"], {"gpt-4o": "gpt-4o-2024-11-20"}])
+    tags: list[str] | None = Field(examples=[["premium"]])
     priority: int = Field(examples=[0])
     weight: int = Field(examples=[1])
     disabled: bool

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import MISSING, Field
 
+from app.api.admin.keys import Count, Group, PeriodLimit
 from app.api.dependencies import ServicesOf, require_admin
 from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, UserId
 from app.api.problems import documented
-from app.catalog.users import create_user, get_user, list_users, update_user
+from app.catalog.users import LIMITS, create_user, get_user, list_users, update_user
 
 router = APIRouter(
     prefix="/admin/users", tags=["Users and credit"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
@@ -27,6 +28,12 @@ class NewUser(Request):
     id: str = Field(min_length=1, max_length=50, description="Printable; unique; the platform's own id for the user.", examples=["alice"])
     name: str | None = Field(default=None, min_length=1, max_length=255, examples=["Alice"])
     credit_limit: CreditLimit = Field(default="0", validate_default=True)
+    group: Group | None = Field(default=None, description="Whose prices, models and limits hold for the user.")
+    rpm: Count | None = Field(default=None, description="Requests a minute, of all keys together. null: the group's.")
+    tpm: Count | None = Field(default=None, description="Tokens a minute.")
+    max_concurrency: Count | None = Field(default=None, description="Calls in flight.")
+    daily_limit: PeriodLimit | None = None
+    monthly_limit: PeriodLimit | None = None
 
 
 class UserChanges(Request):
@@ -34,6 +41,12 @@ class UserChanges(Request):
 
     name: Annotated[str, Field(min_length=1, max_length=255, examples=["Alice L."])] | MISSING | None = MISSING
     credit_limit: CreditLimit | MISSING = MISSING
+    group: Group | MISSING | None = MISSING
+    rpm: Count | MISSING | None = MISSING
+    tpm: Count | MISSING | None = MISSING
+    max_concurrency: Count | MISSING | None = MISSING
+    daily_limit: PeriodLimit | MISSING | None = MISSING
+    monthly_limit: PeriodLimit | MISSING | None = MISSING
     disabled: Annotated[bool, Field(description="New calls of a disabled user are refused.", examples=[False])] | MISSING = MISSING
 
 
@@ -47,6 +60,12 @@ class UserAnswer(Answer):
     held: Money = Field(description="The ceilings of calls in flight.", examples=["0.0000000000"])
     available: Money = Field(description="credit + credit_limit - spent - held", examples=["9.5999880000"])
     written_off: Money = Field(description="Cost that nobody pays.", examples=["0.0000000000"])
+    group: str | None = Field(examples=["vip"])
+    rpm: int | None = Field(description="The user's own limits; null: the group's, if it has any.")
+    tpm: int | None
+    max_concurrency: int | None
+    daily_limit: Money | None = Field(examples=["5.0000000000"])
+    monthly_limit: Money | None = Field(examples=["50.0000000000"])
     disabled: bool
     disabled_at: Moment | None
     account_opened_at: Moment | None = Field(
@@ -68,6 +87,7 @@ async def create(services: ServicesOf, body: NewUser) -> UserAnswer:
             user_id=body.id,
             name=body.name,
             credit_limit=body.credit_limit,
+            policy=body.model_dump(include={"group", *LIMITS}),
             default_credit=services.settings.default_credit,
         )
     return UserAnswer.model_validate(user)

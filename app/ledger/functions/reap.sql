@@ -5,8 +5,8 @@
 -- for the next time, so that nobody waits for a reaper; the holds are chosen under the locks, as they may have been ended
 -- until then.
 --
--- most: holds to end at most. patience: milliseconds to wait for each lock.
-CREATE OR REPLACE FUNCTION aigcspace.reap(most int, patience int)
+-- most: holds to end at most. patience: milliseconds to wait for each lock. zone: as `settle` takes it.
+CREATE OR REPLACE FUNCTION aigcspace.reap(most int, patience int, zone text)
 RETURNS TABLE (
     entry jsonb, api_key_id int, charge numeric, write_off numeric, bill numeric, settled_at timestamptz, amended_at timestamptz
 )
@@ -44,7 +44,7 @@ BEGIN
         LIMIT most
     ) chosen;
     IF dead IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM aigcspace.settle(dead, patience);
+        RETURN QUERY SELECT * FROM aigcspace.settle(dead, patience, zone);
     END IF;
 END
 $$;

@@ -2,7 +2,7 @@
 -- function returns, in the same statement and so in the same transaction: see app/ledger/settlement.py.
 --
 -- batch: an array of entries, the columns of `api_call_log` by name, and `cost` (decimal string, at most 10 decimals).
--- patience: milliseconds to wait for each lock.
+-- patience: milliseconds to wait for each lock. zone: in which days and months begin.
 --
 -- An entry whose row is already there is dropped: a replay changes nothing. So is one whose user has been purged. A row
 -- that was written as `orphaned`, at no cost, is amended, once: its call's truth has come late. Such an entry has no hold
@@ -14,7 +14,7 @@
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
 -- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
-CREATE OR REPLACE FUNCTION aigcspace.settle(batch jsonb, patience int)
+CREATE OR REPLACE FUNCTION aigcspace.settle(batch jsonb, patience int, zone text)
 RETURNS TABLE (
     entry jsonb, api_key_id int, charge numeric, write_off numeric, bill numeric, settled_at timestamptz, amended_at timestamptz
 )
@@ -24,6 +24,7 @@ DECLARE
     user_ids text[];
     key_ids int[];
     now_at timestamptz;
+    today date;
 BEGIN
     PERFORM set_config('lock_timeout', patience::text, true);
     SELECT array_agg(DISTINCT item ->> 'user_id'), array_agg(DISTINCT (item ->> 'api_key_id')::int) INTO user_ids, key_ids
@@ -36,6 +37,7 @@ BEGIN
     PERFORM 1 FROM aigcspace.platform_api_key k WHERE k.id = ANY (key_ids) ORDER BY k.id FOR KEY SHARE;
     PERFORM 1 FROM aigcspace.key_meter m WHERE m.key_id = ANY (key_ids) ORDER BY m.key_id FOR NO KEY UPDATE;
     now_at := clock_timestamp();
+    today := (now_at AT TIME ZONE zone)::date;
     IF batch @? '$[*].objects' THEN
         INSERT INTO aigcspace.upstream_object AS known (user_id, object_id, upstream_id, request_id)
         SELECT DISTINCT ON (object_id, account.user_id)
@@ -64,7 +66,9 @@ BEGIN
         WHERE NOT item ? 'deferred'
         ORDER BY request_id
     ), open AS (
-        SELECT item.*, coalesce(hold.api_key_id, named_key_id) AS key_id, coalesce(hold.amount, 0) AS hold, coalesce(hold.tokens, 0) AS tokens, hold.request_id IS NOT NULL AS in_flight,
+        SELECT item.*, coalesce(hold.api_key_id, named_key_id) AS key_id, coalesce(hold.amount, 0) AS hold, hold.request_id IS NOT NULL AS in_flight,
+            CASE WHEN hold.request_id IS NOT NULL
+                THEN (item.entry ->> 'input_tokens')::bigint + (item.entry ->> 'output_tokens')::bigint - hold.tokens ELSE 0 END AS token_debt,
             least(cost, coalesce(hold.amount, 0)) AS base, greatest(cost - coalesce(hold.amount, 0), 0) AS excess,
             orphan.settled_at AS orphaned_at
         FROM item
@@ -98,22 +102,31 @@ BEGIN
             held = account.held - total.hold,
             spent = account.spent + total.charge,
             billed = account.billed + total.bill,
-            written_off = account.written_off + total.write_off
+            written_off = account.written_off + total.write_off,
+            in_flight = account.in_flight - total.calls,
+            token_level = greatest(0, account.token_level + total.tokens),
+            day_spent = aigcspace.spent_on_day(account.day_spent, account.spent_on, today) + total.charge,
+            month_spent = aigcspace.spent_in_month(account.month_spent, account.spent_on, today) + total.charge,
+            spent_on = today
         FROM (
-            SELECT user_id, sum(hold) AS hold, sum(charge) AS charge, sum(bill) AS bill, sum(write_off) AS write_off
+            SELECT user_id, sum(hold) AS hold, sum(charge) AS charge, sum(bill) AS bill, sum(write_off) AS write_off,
+                (count(*) FILTER (WHERE in_flight))::int AS calls, sum(token_debt) AS tokens
             FROM billed GROUP BY user_id
         ) total
-        WHERE account.user_id = total.user_id AND (total.hold, total.charge, total.bill, total.write_off) <> (0, 0, 0, 0)
+        WHERE account.user_id = total.user_id
+            AND (total.hold, total.charge, total.bill, total.write_off, total.calls) <> (0, 0, 0, 0, 0)
     ), meters AS (
         UPDATE aigcspace.key_meter SET
             held = key_meter.held - total.hold,
             spent = key_meter.spent + total.charge,
             in_flight = key_meter.in_flight - total.calls,
-            token_level = greatest(0, key_meter.token_level + total.tokens)
+            token_level = greatest(0, key_meter.token_level + total.tokens),
+            day_spent = aigcspace.spent_on_day(key_meter.day_spent, key_meter.spent_on, today) + total.charge,
+            month_spent = aigcspace.spent_in_month(key_meter.month_spent, key_meter.spent_on, today) + total.charge,
+            spent_on = today
         FROM (
             SELECT key_id, sum(hold) AS hold, sum(charge) AS charge, (count(*) FILTER (WHERE in_flight))::int AS calls,
-                sum(CASE WHEN in_flight
-                    THEN (entry ->> 'input_tokens')::bigint + (entry ->> 'output_tokens')::bigint - tokens ELSE 0 END) AS tokens
+                sum(token_debt) AS tokens
             FROM billed GROUP BY key_id
         ) total
         WHERE key_meter.key_id = total.key_id

@@ -19,8 +19,13 @@ BEGIN
     WITH unheld AS (
         DELETE FROM aigcspace.call_hold WHERE request_id = ANY (request_ids) RETURNING *
     ), accounts AS (
-        UPDATE aigcspace.account SET held = account.held - total.amount
-        FROM (SELECT user_id, sum(amount) AS amount FROM unheld GROUP BY user_id) total
+        UPDATE aigcspace.account SET
+            held = account.held - total.amount,
+            in_flight = account.in_flight - total.calls,
+            token_level = greatest(0, account.token_level - total.tokens)
+        FROM (
+            SELECT user_id, sum(amount) AS amount, count(*)::int AS calls, sum(tokens) AS tokens FROM unheld GROUP BY user_id
+        ) total
         WHERE account.user_id = total.user_id
     ), meters AS (
         UPDATE aigcspace.key_meter SET
