@@ -24,6 +24,7 @@ from app.gateway.admit import Admitter
 from app.gateway.call import Gateway
 from app.gateway.estimate import Tokenizer
 from app.gateway.transport import Transport
+from app.gateway.upload import UploadSpace
 from app.ledger.ledger import Ledger
 from app.ledger.spool import Spool
 from app.runtime.demo_model import PATH, demo_app
@@ -84,6 +85,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             transport=await stack.enter_async_context(Transport(settings)),
             settlement=ledger.settlement,
             tokenizer=tokenizer,
+            uploads=UploadSpace(settings.data_dir / "uploads", most=settings.uploads_max_bytes),
             tasks=tasks,
         )
         app.state.services = Services(

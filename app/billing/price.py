@@ -4,14 +4,28 @@ A price has a rate for each meter. Token meters are priced per 1,000,000, the ot
 back: cached and written input to `input`, reasoning to `output`, as those are what providers charge that don't
 distinguish them. Any other meter without a rate is billed as the text of its side where it counts tokens, else not at
 all, and named in `Charge.unpriced`.
+
+A usage may be told in tokens and in units (images, seconds, characters, searches), which measure the same. Its tokens are
+billed where the price has rates for all of them, else its units.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Self
 
-from app.billing.rates import EACH, INPUT_KINDS, OUTPUT_KINDS, SILENT_FALLBACK, TEXT_KINDS, dearest, parse_rates, plain, rate_of
+from app.billing.rates import (
+    INPUT_KINDS,
+    OUTPUT_KINDS,
+    TEXT_KINDS,
+    dearest,
+    dearest_unit,
+    is_each,
+    is_silent,
+    parse_rates,
+    plain,
+    rate_of,
+)
 from app.billing.usage import LARGEST_COUNT
 
 CHARGE_UNIT = Decimal("1e-10")
@@ -51,11 +65,13 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be."""
+    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be; and the units by
+    which it may be billed in their stead."""
 
     input_tokens: int
     output_tokens: int
     kinds: frozenset[str] = TEXT_KINDS
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +120,25 @@ class Price:
                 rates = {**self.rates, **tier_rates}
         return rates
 
-    def charge(self, meters: Mapping[str, int], *, input_tokens: int, multiplier: Decimal = Decimal(1)) -> Charge:
-        """`meters`: disjoint quantities, as `Usage.meters` gives them; `request` is counted here."""
+    def has_rates_for(self, units: Mapping[str, int]) -> bool:
+        return all(rate_of(unit, self.rates)[1] for unit in units)
+
+    def charge(
+        self, meters: Mapping[str, int], *, input_tokens: int, units: Mapping[str, int] | None = None, multiplier: Decimal = Decimal(1)
+    ) -> Charge:
+        """`meters`: disjoint quantities, as `Usage.meters` gives them; `units`: the same in another measure, as in
+        `Usage.units`; `request` is counted here."""
         rates = self.rates_at(input_tokens)
+        if units:
+            meters = _billed(meters, units, rates)
         items = []
         unpriced = []
         total = Decimal(0)
         for meter, quantity in ({**meters, "request": 1} if "request" in rates else meters).items():
             rate, source = rate_of(meter, rates)
-            if source is None or (source != meter and meter not in SILENT_FALLBACK):
+            if source is None or (source != meter and not is_silent(meter)):
                 unpriced.append(meter)
-            per = 1 if meter in EACH else 1_000_000
+            per = 1 if is_each(meter) else 1_000_000
             amount = quantity * rate
             if per != 1:
                 amount = amount.scaleb(-6)
@@ -134,19 +158,32 @@ class Price:
         return tokens if fits else max(0, tokens - 1)
 
     def _lines(self, bound: Bound) -> list[_Line]:
-        """What a call costs by its output tokens, at each tier in reach."""
+        """What a call costs by its output tokens, at each tier in reach; and what it costs by its units."""
         reachable = [self.rates, *(self.rates_at(above + 1) for above, _ in self.tiers if bound.input_tokens > above)]
         lines = []
         for rates in reachable:
             per_input = dearest(rates, bound.kinds & INPUT_KINDS | {"input"})
             per_output = dearest(rates, bound.kinds & OUTPUT_KINDS | {"output"})
-            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + rates.get("request", Decimal(0)), per_output))
+            request = rates.get("request", Decimal(0))
+            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + request, per_output))
+            if bound.units:
+                units = sum((quantity * dearest_unit(unit, rates) for unit, quantity in bound.units.items()), Decimal(0))
+                lines.append(_Line(units + request, Decimal(0)))
         return lines
 
     def as_json(self) -> dict[str, Any]:
         """As it is kept on rows and holds, so that a bill can be explained after the price has changed."""
         tiers = [{"above_input_tokens": above, "rates": plain(rates)} for above, rates in self.tiers]
         return {"id": self.id, "model_name": self.model_name, "rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {})
+
+
+def _billed(meters: Mapping[str, int], units: Mapping[str, int], rates: Mapping[str, Decimal]) -> Mapping[str, int]:
+    """One of the two measures; both, so that what has no rate is told, where neither has one."""
+    found = [rate_of(meter, rates) for meter in meters]
+    if any(rate for rate, _ in found) and all(source for _, source in found):
+        return meters
+    counted = {unit: quantity for unit, quantity in units.items() if quantity}
+    return counted if all(rate_of(unit, rates)[1] for unit in units) else {**meters, **counted}
 
 
 def _rounded(amount: Decimal) -> Decimal:

@@ -15,7 +15,8 @@ class Usage:
     `input_tokens` is the whole input: uncached, cache read, cache write, audio. `output_tokens` the whole output:
     reasoning and audio included. Of what was written to the cache, `cache_write_1h_tokens` stay for an hour. `extra` holds
     counts of other meters that are not tokens, such as `web_search`; `others` what models beside the one that was called
-    have used, by their names, which is in no other count.
+    have used, by their names, which is in no other count. `units` measure the same as the tokens in another way: images,
+    seconds, characters or searches, by which some models are priced.
     """
 
     input_tokens: int = 0
@@ -30,6 +31,7 @@ class Usage:
     image_output_tokens: int = 0
     extra: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, "Usage"] = field(default_factory=dict)
+    units: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_consistent(self) -> bool:
@@ -43,12 +45,18 @@ class Usage:
         """Each count at the larger of the two."""
         counts = {name: max(getattr(self, name), getattr(other, name)) for name in _COUNTS}
         extra = {name: max(self.extra.get(name, 0), other.extra.get(name, 0)) for name in {**self.extra, **other.extra}}
-        return replace(self, **counts, extra=extra, others={**other.others, **self.others})
+        units = {name: max(self.units.get(name, 0), other.units.get(name, 0)) for name in {**self.units, **other.units}}
+        return replace(self, **counts, extra=extra, others={**other.others, **self.others}, units=units)
 
     def plus(self, other: Self) -> Self:
         counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
         extra = {name: self.extra.get(name, 0) + other.extra.get(name, 0) for name in {**self.extra, **other.extra}}
-        return replace(self, **counts, extra=extra)
+        units = {name: self.units.get(name, 0) + other.units.get(name, 0) for name in {**self.units, **other.units}}
+        return replace(self, **counts, extra=extra, units=units)
+
+    @property
+    def has_tokens(self) -> bool:
+        return bool(self.input_tokens or self.output_tokens)
 
     def meters(self) -> dict[str, int]:
         """Meter -> quantity, disjoint: no token is in two meters, whatever the provider reported.
@@ -79,4 +87,4 @@ class Usage:
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
-_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others"))
+_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others", "units"))

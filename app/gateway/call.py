@@ -26,10 +26,12 @@ from app.gateway.conclude import Conclusion
 from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
-from app.gateway.protocols import NOTHING_MORE, Asked, Protocol, model_named_in
+from app.gateway.protocols import NOTHING_MORE, Asked, CallRequest, Protocol, TakesForms, model_named_in
+from app.gateway.receive import is_form, receive_form
 from app.gateway.relay import Relay
 from app.gateway.settle import Settling, record_refusal
 from app.gateway.transport import Transport
+from app.gateway.upload import Upload, UploadSpace
 from app.ledger.settlement import Settlement
 from app.runtime.tasks import OwnedTasks
 from app.settings import Settings
@@ -49,6 +51,7 @@ class Gateway:
     transport: Transport
     settlement: Settlement
     tokenizer: Tokenizer
+    uploads: UploadSpace
     tasks: OwnedTasks
     accepting: bool = True
     drains: Drains = field(init=False)
@@ -74,6 +77,9 @@ async def handle_call(
         await client.send_error(protocol, UnexpectedFault())
     else:
         await _carry_through(gateway, call, client)
+    finally:
+        if client.upload is not None:
+            client.upload.close()
 
 
 async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: CallRecord, client: Client) -> AdmittedCall:
@@ -82,14 +88,27 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
     caller = await authenticate(gateway.callers, client.scope)
     record.called_by(caller, address=client.address)
     check_caller(caller, client.address)
-    body = await client.read_body(largest=gateway.settings.max_body_bytes)
-    try:
-        request = protocol.read(body, asked)
-    except ProxyError:
-        record.names(asked.model or model_named_in(body))
-        raise
+    if isinstance(protocol, TakesForms) and is_form(client):
+        request = await _read_form(gateway, protocol, asked, record, client)
+    else:
+        body = await client.read_body(largest=gateway.settings.max_body_bytes)
+        try:
+            request = protocol.read(body, asked)
+        except ProxyError:
+            record.names(asked.model or model_named_in(body))
+            raise
     record.asks_for(request)
     return await gateway.admitter.admit(protocol, request, caller, record)
+
+
+async def _read_form(gateway: Gateway, protocol: TakesForms, asked: Asked, record: CallRecord, client: Client) -> CallRequest:
+    client.upload = Upload(gateway.uploads)
+    settings = gateway.settings
+    form = await receive_form(client, client.upload, largest=settings.max_upload_bytes, longest_wait=settings.client_idle_timeout)
+    record.names(asked.model or form.fields().get("model"))
+    if protocol.sound is not None:
+        await form.listen(protocol.sound)
+    return protocol.read_form(form, asked)
 
 
 async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:

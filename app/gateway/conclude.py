@@ -5,6 +5,9 @@ nothing is billed.
 """
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from app.billing.usage import Usage
@@ -36,6 +39,7 @@ class Conclusion:
         self._departure = departure
         self._settling = settling
         self._tokenizer = tokenizer
+        self._measured = call.request.measured
         self._output_counted = 0
 
     async def count(self, meter: StreamMeter) -> None:
@@ -47,13 +51,16 @@ class Conclusion:
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
         usage, source = meter.usage, "provider"
-        if usage is None or meter.reports.is_partial or not usage.output_tokens:
+        if usage is None or meter.reports.is_partial or not (usage.output_tokens or usage.units):
             await self.count(meter)
-            output = self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN
-            if usage is None:
+            output = self._output_counted + (0 if self._measured.units else meter.unread_bytes // BYTES_PER_TOKEN)
+            if usage is None and self._measured.units and not self._call.record.first_token_at:
+                usage, source = Usage(), "none"
+            elif usage is None:
                 usage, source = await self._estimate(output)
             elif output > usage.output_tokens:
                 usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
+        usage, source = await self._in_priced_measure(usage, source, meter.take_texts)
         has_left = self._departure.has_happened()
         if meter.error:  # clients leave when they are told of one
             end = _End("failed", "upstream_error", meter.error)
@@ -84,6 +91,8 @@ class Conclusion:
         usage, source = await self._reported(answer, reports), "provider"
         if usage is None and not broken:
             usage, source = await self._estimate_body(answer, meter.received)
+        if usage is not None:
+            usage, source = await self._in_priced_measure(usage, source, partial(self._protocol.answer_texts, answer))
         if broken:
             end = _End("failed", "upstream_broken", broken)
         elif usage is None:
@@ -101,10 +110,14 @@ class Conclusion:
             return
         usage, source = meter.usage, "provider"
         if usage is None or meter.reports.is_partial:
-            if usage is None:
+            if usage is None and self._measured.units:
+                usage = self._measured if self._call.record.first_token_at else Usage()
+            elif usage is None:
                 prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
                 usage = Usage(input_tokens=prompt + self._call.request.media_tokens)
-            delivered = rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
+            delivered = rough_count(["".join(meter.take_texts())])
+            if not self._measured.units:
+                delivered += meter.unread_bytes // BYTES_PER_TOKEN
             usage, source = usage.at_least(Usage(output_tokens=self._output_counted + delivered)), "estimated"
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
 
@@ -118,7 +131,7 @@ class Conclusion:
     async def _estimate_body(self, answer: bytes, received: int) -> tuple[Usage | None, str]:
         """An answer that can't be read here, such as one that came compressed all the same, counts by its bytes."""
         if not answer and received:
-            return await self._estimate(received // BYTES_PER_TOKEN)
+            return await self._estimate(0 if self._measured.units else received // BYTES_PER_TOKEN)
         texts = self._protocol.answer_texts(answer) or self._protocol.answer_texts(await asyncio.to_thread(strict_json, answer))
         if not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
             return None, "none"
@@ -126,12 +139,33 @@ class Conclusion:
         return usage, "estimated" if source == "none" else source
 
     async def _estimate(self, output_tokens: int) -> tuple[Usage, str]:
-        """A client that left before the first token came has used its input all the same."""
+        """A client that left before the first token came has used its input all the same. Media are measured by their request;
+        their tokens are counted only where the price doesn't go by units."""
+        if self._measured.units and self._call.price.has_rates_for(self._measured.units):
+            return Usage(units=self._measured.units), "estimated"
+        if self._measured.units:
+            return self._measured.plus(Usage(input_tokens=await self._request_tokens(), output_tokens=output_tokens)), "estimated"
         if not output_tokens and self._call.request.has_output and not self._departure.gone:
             return Usage(), "none"
+        return Usage(input_tokens=await self._request_tokens() + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+
+    async def _request_tokens(self) -> int:
         texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
-        counted = await self._tokenizer.count(self._model, texts)
-        return Usage(input_tokens=counted + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+        return await self._tokenizer.count(self._model, texts)
+
+    async def _in_priced_measure(self, usage: Usage, source: str, texts: Callable[[], list[str]]) -> tuple[Usage, str]:
+        """Units that were told without the quality and size that were asked for have these. What was told in units that have no
+        price, such as seconds where the model is priced by tokens, is estimated in tokens, too. `texts`: of the output."""
+        if not usage.units:
+            return usage, source
+        asked = self._measured.units
+        units = {next((name for name in asked if name.startswith(f"{unit}:")), unit): quantity for unit, quantity in usage.units.items()}
+        usage = replace(usage, units=units)
+        if usage.has_tokens or not any(units.values()) or self._call.price.has_rates_for(units):
+            return usage, source
+        output = self._output_counted + await self._tokenizer.count(self._model, texts())
+        estimated, source = await self._estimate(output)
+        return replace(estimated, units=units), source
 
     def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
         for flag in reports.flags() if reports else ():

@@ -10,7 +10,20 @@ from app.gateway.protocols.messages import Messages
 
 Envelope = Callable[[ProxyError], bytes]
 
-_OPENAI = ("/v1", "/openai", "/chat", "/completions", "/embeddings", "/responses", "/images", "/audio", "/moderations", "/models")
+_OPENAI = (
+    "/v1",
+    "/openai",
+    "/chat",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/images",
+    "/audio",
+    "/moderations",
+    "/models",
+    "/rerank",
+    "/v2/rerank",
+)
 _gemini, _messages = GenerateContent(), Messages()
 
 
