@@ -21,3 +21,4 @@ def configure(level: str) -> None:
         ],
     )
     logging.basicConfig(level=max(shown, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client got wrong is told to the client
