@@ -51,7 +51,9 @@ class Conclusion:
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
         usage, source = meter.usage, "provider"
-        if usage is None or meter.reports.is_partial or not (usage.output_tokens or usage.units):
+        if usage is None and self._priced_units:
+            usage, source = (self._priced_units, "estimated") if self._call.record.first_token_at else (Usage(), "none")
+        elif usage is None or meter.reports.is_partial or not (usage.output_tokens or usage.units):
             await self.count(meter)
             output = self._output_counted + (0 if self._measured.units else meter.unread_bytes // BYTES_PER_TOKEN)
             if usage is None and self._measured.units and not self._call.record.first_token_at:
@@ -130,24 +132,30 @@ class Conclusion:
 
     async def _estimate_body(self, answer: bytes, received: int) -> tuple[Usage | None, str]:
         """An answer that can't be read here, such as one that came compressed all the same, counts by its bytes."""
-        if not answer and received:
-            return await self._estimate(0 if self._measured.units else received // BYTES_PER_TOKEN)
+        is_packed = not answer and received
         texts = self._protocol.answer_texts(answer) or self._protocol.answer_texts(await asyncio.to_thread(strict_json, answer))
-        if not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
+        if not is_packed and not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
             return None, "none"
+        if self._priced_units:
+            return self._priced_units, "estimated"
+        if is_packed:
+            return await self._estimate(0 if self._measured.units else received // BYTES_PER_TOKEN)
         usage, source = await self._estimate(await self._tokenizer.count(self._model, texts))
         return usage, "estimated" if source == "none" else source
 
     async def _estimate(self, output_tokens: int) -> tuple[Usage, str]:
-        """A client that left before the first token came has used its input all the same. Media are measured by their request;
-        their tokens are counted only where the price doesn't go by units."""
-        if self._measured.units and self._call.price.has_rates_for(self._measured.units):
-            return Usage(units=self._measured.units), "estimated"
+        """A client that left before the first token came has used its input all the same. Media are measured by their request."""
         if self._measured.units:
             return self._measured.plus(Usage(input_tokens=await self._request_tokens(), output_tokens=output_tokens)), "estimated"
         if not output_tokens and self._call.request.has_output and not self._departure.gone:
             return Usage(), "none"
         return Usage(input_tokens=await self._request_tokens() + self._call.request.media_tokens, output_tokens=output_tokens), "estimated"
+
+    @property
+    def _priced_units(self) -> Usage | None:
+        """What the request tells of the usage, where the price goes by it: then no tokens are counted."""
+        units = self._measured.units
+        return Usage(units=units) if units and self._call.price.has_rates_for(units) else None
 
     async def _request_tokens(self) -> int:
         texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)

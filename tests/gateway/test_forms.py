@@ -2,6 +2,8 @@
 two ways is refused."""
 
 import asyncio
+import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ contents = st.lists(tricky, max_size=8).map(b"".join).filter(lambda content: f"\
 
 def cut(body: bytes, at: list[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(body) + 1) for place in at}), len(body)]
-    return [body[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [body[start:end] for start, end in pairwise(edges)]
 
 
 def parsed(body: bytes, at: list[int] | None = None, boundary: str = BOUNDARY) -> tuple[Any, ...]:
@@ -183,4 +185,4 @@ async def test_a_file_that_is_being_written_when_its_call_is_over_is_closed_afte
 
     upload._space.threads.shutdown(wait=True)
     assert upload._file is None or upload._file.closed
-    assert list(tmp_path.iterdir()) == []
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
