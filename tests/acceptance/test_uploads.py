@@ -2,7 +2,6 @@
 them."""
 
 import gzip
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -62,7 +61,7 @@ def open_uploads(proxy: Proxy) -> list[str]:
     found = []
     for link in folder.iterdir():
         try:
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
         except FileNotFoundError:
             continue
     return [name for name in found if "/uploads/" in name]
