@@ -22,6 +22,7 @@ def configure(level: str) -> None:
     )
     logging.getLogger("uvicorn.error").addFilter(_is_worth_a_line)
     logging.basicConfig(level=max(shown, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what a client got wrong is told to the client
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

@@ -25,6 +25,7 @@ from app.gateway.background import Background
 from app.gateway.call import Gateway
 from app.gateway.estimate import Tokenizer
 from app.gateway.transport import Transport
+from app.gateway.upload import UploadSpace
 from app.ledger.background import BackgroundCalls
 from app.ledger.ledger import Ledger
 from app.ledger.objects import UpstreamObjects
@@ -101,6 +102,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             objects=UpstreamObjects(database, longest_wait=settings.admit_wait),
             background=background,
             tokenizer=tokenizer,
+            uploads=UploadSpace(settings.data_dir / "uploads", most=settings.uploads_max_bytes),
             tasks=tasks,
         )
         app.state.services = Services(

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(_origins)] = ""
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
+    uploads_max_bytes: int = Field(default=4 * 1024 * 1024 * 1024, ge=1024 * 1024)
     admit_wait: Seconds = Field(default=2.0, gt=0, le=60)
     settle_wait: Seconds = Field(default=2.0, gt=0, le=60)
     upstream_connect_timeout: Seconds = Field(default=10.0, gt=0)

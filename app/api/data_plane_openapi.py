@@ -27,7 +27,7 @@ from app.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from app.gateway.protocols import Protocol
+from app.gateway.protocols import Protocol, TakesForms
 from app.gateway.protocols.openai import error_body
 
 _TAG = "Models"
@@ -79,6 +79,26 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat.completions": ("Chat, unary or streamed", {"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}),
     "completions": ("Text completion, unary or streamed", {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello", "max_tokens": 32}),
     "embeddings": ("Embeddings", {"model": "text-embedding-3-small", "input": "Hello there"}),
+    "images.generations": ("Images, unary or streamed", {"model": "gpt-image-1", "prompt": "A lighthouse", "size": "1024x1024"}),
+    "images.edits": (
+        "Edits of images, unary or streamed",
+        {"model": "gpt-image-1", "prompt": "At night", "images": [{"image_url": "https://example.com/lighthouse.png"}]},
+    ),
+    "images.variations": ("Variations of an image", {"model": "dall-e-2"}),
+    "audio.speech": ("Speech", {"model": "gpt-4o-mini-tts", "input": "Hello there", "voice": "alloy"}),
+    "audio.transcriptions": ("Transcription, unary or streamed", {"model": "whisper-1"}),
+    "audio.translations": ("Translation of speech into English", {"model": "whisper-1"}),
+    "moderations": ("Moderation, free of charge", {"model": "omni-moderation-latest", "input": "Hello there"}),
+    "rerank": ("Reranking", {"model": "rerank-v3.5", "query": "A lighthouse", "documents": ["A tower with a lamp", "A boat"]}),
+    "rerank.v2": ("Reranking", {"model": "rerank-v3.5", "query": "A lighthouse", "documents": ["A tower with a lamp", "A boat"]}),
+}
+_FILES = {"images.edits": "image", "images.variations": "image", "audio.transcriptions": "file", "audio.translations": "file"}
+"""What the file is called in protocols that take forms."""
+_FORMS_ALONE = frozenset({"images.variations", "audio.transcriptions", "audio.translations"})
+_ANSWERS: dict[str, tuple[str, ...]] = {
+    "audio.speech": ("audio/mpeg", "text/event-stream"),
+    "audio.transcriptions": ("application/json", "text/plain", "text/event-stream"),
+    "audio.translations": ("application/json", "text/plain"),
 }
 _MODEL = {"id": "demo-echo", "object": "model", "created": 1767225600, "owned_by": "aigcspace"}
 
@@ -103,7 +123,6 @@ def _call(protocol: Protocol) -> dict[str, Any]:
     in_path = re.findall(r"{(\w+)}", protocol.path)
     general = (f"Calls by the protocol `{protocol.api}`", {} if "model" in in_path else {"model": "demo-echo"})
     summary, example = _EXAMPLES.get(protocol.api, general)
-    body = {"type": "object", "required": [name for name in ("model",) if name not in in_path]}
     return {
         "tags": [_TAG],
         "summary": summary,
@@ -112,10 +131,28 @@ def _call(protocol: Protocol) -> dict[str, Any]:
         "description": "The body goes to the upstream as it is; every field that the upstream knows is allowed. "
         "The answer is the upstream's own, with `X-Request-ID`, by which `GET /logs/{request_id}` explains its bill.",
         "parameters": [_in_path(name) for name in in_path],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "example": example}}},
-        "responses": {"200": {"description": "The upstream's answer", "content": {"application/json": {}, "text/event-stream": {}}}}
+        "requestBody": {"required": True, "content": _bodies(protocol, [name for name in ("model",) if name not in in_path], example)},
+        "responses": {
+            "200": {
+                "description": "The upstream's answer",
+                "content": {kind: {} for kind in _ANSWERS.get(protocol.api, ("application/json", "text/event-stream"))},
+            }
+        }
         | _refusals(protocol.error_body),
     }
+
+
+def _bodies(protocol: Protocol, required: list[str], example: dict[str, Any]) -> dict[str, Any]:
+    """As JSON, as a form, or as either."""
+    bodies: dict[str, Any] = {}
+    if protocol.api not in _FORMS_ALONE:
+        bodies["application/json"] = {"schema": {"type": "object", "required": required}, "example": example}
+    if isinstance(protocol, TakesForms):
+        name = _FILES.get(protocol.api, "file")
+        fields = {"model": {"type": "string"}, name: {"type": "string", "contentMediaType": "application/octet-stream"}}
+        form = {"type": "object", "required": [*required, name], "properties": fields}
+        bodies["multipart/form-data"] = {"schema": form, "example": {"model": "demo-echo", name: f"@{name}"}}
+    return bodies
 
 
 def _models() -> dict[str, Any]:

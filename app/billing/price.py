@@ -5,6 +5,9 @@ back: cached and written input to `input`, reasoning to `output`, as those are w
 distinguish them. Any other meter without a rate is billed as the text of its side where it counts tokens, else not at
 all, and named in `Charge.unpriced`. So is a service tier that the price has no rates for: such a call is billed at the
 base rates.
+
+A usage may be told in tokens and in units (images, seconds, characters, searches), which measure the same. Its tokens are
+billed where the price has rates for all of them, else its units.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +16,14 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any, Self
 
 from app.billing.rates import (
-    EACH,
     INPUT_KINDS,
     OUTPUT_KINDS,
-    SILENT_FALLBACK,
     TEXT_KINDS,
     dearest,
     dearest_tables,
+    dearest_unit,
+    is_each,
+    is_silent,
     parse_rates,
     plain,
     rate_of,
@@ -64,13 +68,14 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be. `service_tier`:
-    which one it asks for."""
+    """What a call can use at most: tokens of input and output, and the kinds of tokens that they may be; and the units by
+    which it may be billed in their stead. `service_tier`: which one it asks for."""
 
     input_tokens: int
     output_tokens: int
     kinds: frozenset[str] = TEXT_KINDS
     service_tier: str = ANY
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +160,31 @@ class Price:
             return {**rates, **rates_above(special.rates, special.steps, input_tokens)}
         return rates
 
+    def has_rates_for(self, units: Mapping[str, int]) -> bool:
+        return all(rate_of(unit, self.rates)[1] for unit in units)
+
     def charge(
-        self, meters: Mapping[str, int], *, input_tokens: int, service_tier: str | None = None, multiplier: Decimal = Decimal(1)
+        self,
+        meters: Mapping[str, int],
+        *,
+        input_tokens: int,
+        units: Mapping[str, int] | None = None,
+        service_tier: str | None = None,
+        multiplier: Decimal = Decimal(1),
     ) -> Charge:
-        """`meters`: disjoint quantities, as `Usage.meters` gives them; `request` is counted here. `service_tier`: at which the
-        call ran; None: at the base rates."""
+        """`meters`: disjoint quantities, as `Usage.meters` gives them; `units`: the same in another measure, as in
+        `Usage.units`; `request` is counted here. `service_tier`: at which the call ran; None: at the base rates."""
         rates = self.rates_at(input_tokens, service_tier)
+        if units:
+            meters = _billed(meters, units, rates)
         items = []
         unpriced = [f"service_tier:{service_tier}"] if service_tier is not None and service_tier not in self.service_tiers else []
         total = Decimal(0)
         for meter, quantity in ({**meters, "request": 1} if "request" in rates else meters).items():
             rate, source = rate_of(meter, rates)
-            if source is None or (source != meter and meter not in SILENT_FALLBACK):
+            if source is None or (source != meter and not is_silent(meter)):
                 unpriced.append(meter)
-            per = 1 if meter in EACH else 1_000_000
+            per = 1 if is_each(meter) else 1_000_000
             amount = quantity * rate
             if per != 1:
                 amount = amount.scaleb(-6)
@@ -188,12 +204,17 @@ class Price:
         return tokens if fits else max(0, tokens - 1)
 
     def _lines(self, bound: Bound) -> list[_Line]:
-        """What a call costs by its output tokens, at each tier in reach, of context and of service."""
+        """What a call costs by its output tokens, at each tier in reach, of context and of service; and what it costs by its
+        units."""
         lines = []
         for rates in self._reachable(bound):
             per_input = dearest(rates, bound.kinds & INPUT_KINDS | {"input"})
             per_output = dearest(rates, bound.kinds & OUTPUT_KINDS | {"output"})
-            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + rates.get("request", Decimal(0)), per_output))
+            request = rates.get("request", Decimal(0))
+            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + request, per_output))
+            if bound.units:
+                units = sum((quantity * dearest_unit(unit, rates) for unit, quantity in bound.units.items()), Decimal(0))
+                lines.append(_Line(units + request, Decimal(0)))
         return lines
 
     def _reachable(self, bound: Bound) -> Sequence[Mapping[str, Decimal]]:
@@ -231,6 +252,15 @@ class Price:
 def _has_rates(tier: Mapping[str, Any]) -> bool:
     """A context tier that only service tiers have needs none of its own."""
     return bool(tier.get("rates")) or not tier.get("service_tiers")
+
+
+def _billed(meters: Mapping[str, int], units: Mapping[str, int], rates: Mapping[str, Decimal]) -> Mapping[str, int]:
+    """One of the two measures; both, so that what has no rate is told, where neither has one."""
+    found = [rate_of(meter, rates) for meter in meters]
+    if any(rate for rate, _ in found) and all(source for _, source in found):
+        return meters
+    counted = {unit: quantity for unit, quantity in units.items() if quantity}
+    return counted if all(rate_of(unit, rates)[1] for unit in units) else {**meters, **counted}
 
 
 def _rounded(amount: Decimal) -> Decimal:

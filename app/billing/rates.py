@@ -1,5 +1,10 @@
-"""Rates: what a unit of each meter costs, and which rate stands in for one that is missing."""
+"""Rates: what a unit of each meter costs, and which rate stands in for one that is missing.
 
+An image's meter may name its quality and its size (`image:high:1024x1024`). Its rate is that of both, else that of its size,
+else that of its quality, else `image`.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -17,7 +22,10 @@ PER_MILLION = frozenset(
         "image_output",
     }
 )
-EACH = frozenset({"request", "image", "second", "character", "web_search"})
+EACH = frozenset({"request", "image", "second", "character", "search", "web_search"})
+_QUALITY = re.compile(r"[a-z]{1,20}", re.ASCII)
+_SIZE = re.compile(r"[1-9]\d{0,4}x[1-9]\d{0,4}", re.ASCII)
+_IMAGE = re.compile(f"image(:{_QUALITY.pattern})?(:{_SIZE.pattern})?", re.ASCII)
 FALLBACK = {
     "cache_read": "input",
     "cache_write": "input",
@@ -45,7 +53,43 @@ def rate_of(meter: str, rates: Mapping[str, Decimal]) -> tuple[Decimal, str | No
         if name in rates:
             return rates[name], name
         name = FALLBACK.get(name)
-    return Decimal(0), None
+    return next(((rates[wider], wider) for wider in _wider(meter) if wider in rates), (Decimal(0), None))
+
+
+def is_each(meter: str) -> bool:
+    """Priced one by one, and not per 1,000,000."""
+    return meter in EACH or meter.startswith("image:")
+
+
+def is_silent(meter: str) -> bool:
+    """Whether another meter's rate may stand in without a word."""
+    return meter in SILENT_FALLBACK or meter.startswith("image:")
+
+
+def image_meter(quality: object, size: object) -> str:
+    """The most precise one that what is known of an image allows; `auto` is as good as nothing."""
+    named = ["image"]
+    if isinstance(quality, str) and quality != "auto" and _QUALITY.fullmatch(quality):
+        named.append(quality)
+    if isinstance(size, str) and _SIZE.fullmatch(size):
+        named.append(size)
+    return ":".join(named)
+
+
+def _wider(meter: str) -> list[str]:
+    """Of an image whose size or quality has no rate of its own."""
+    if not meter.startswith("image:"):
+        return []
+    named = meter.split(":")[1:]
+    return [*(f"image:{part}" for part in reversed(named)), "image"]
+
+
+def dearest_unit(meter: str, rates: Mapping[str, Decimal]) -> Decimal:
+    """The most that one can cost. The quality and size that a request leaves open are the upstream's to choose."""
+    rate, _ = rate_of(meter, rates)
+    if meter.partition(":")[0] != "image" or meter.count(":") == 2:
+        return rate
+    return max(rate, *(other for name, other in rates.items() if name.partition(":")[0] == "image"), Decimal(0))
 
 
 def _decimals(rate: Decimal) -> int:
@@ -69,7 +113,7 @@ def dearest_tables(tables: Sequence[Mapping[str, Decimal]]) -> list[Mapping[str,
 
 
 def _covers(dear: Mapping[str, Decimal], cheap: Mapping[str, Decimal]) -> bool:
-    return all(rate_of(meter, dear)[0] >= rate_of(meter, cheap)[0] for meter in PER_MILLION | EACH)
+    return all(rate_of(meter, dear)[0] >= rate_of(meter, cheap)[0] for meter in PER_MILLION | EACH | dear.keys() | cheap.keys())
 
 
 def parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
@@ -77,8 +121,9 @@ def parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
         raise ValueError('`rates` is empty: give at least one, such as {"input": "0.15", "output": "0.60"}')
     parsed = {}
     for meter, text in rates.items():
-        if meter not in PER_MILLION and meter not in EACH:
-            raise ValueError(f"{meter!r} is no meter; known are {', '.join(sorted(PER_MILLION | EACH))}")
+        if meter not in PER_MILLION and meter not in EACH and not _IMAGE.fullmatch(meter):
+            known = f"{', '.join(sorted(PER_MILLION | EACH))}, and images of a quality or size, as in image:high:1024x1024"
+            raise ValueError(f"{meter!r} is no meter; known are {known}")
         try:
             rate = Decimal(text)
         except (InvalidOperation, TypeError, ValueError):

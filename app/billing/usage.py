@@ -15,8 +15,9 @@ class Usage:
     `input_tokens` is the whole input: uncached, cache read, cache write, audio. `output_tokens` the whole output:
     reasoning and audio included. Of what was written to the cache, `cache_write_1h_tokens` stay for an hour. `extra` holds
     counts of other meters that are not tokens, such as `web_search`; `others` what models beside the one that was called
-    have used, by their names, which is in no other count. `service_tier`: at which the call ran, where the answer says so;
-    None: the base.
+    have used, by their names, which is in no other count. `units` measure the same as the tokens in another way: images,
+    seconds, characters or searches, by which some models are priced. `service_tier`: at which the call ran, where the answer
+    says so; None: the base.
     """
 
     input_tokens: int = 0
@@ -32,6 +33,7 @@ class Usage:
     extra: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, "Usage"] = field(default_factory=dict)
     service_tier: str | None = field(default=None, compare=False)  # two reports that differ in it alone count the same
+    units: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_consistent(self) -> bool:
@@ -45,13 +47,19 @@ class Usage:
         """Each count at the larger of the two. The tier is the last that was told: `other` is the earlier report."""
         counts = {name: max(getattr(self, name), getattr(other, name)) for name in _COUNTS}
         extra = {name: max(self.extra.get(name, 0), other.extra.get(name, 0)) for name in {**self.extra, **other.extra}}
-        service_tier = self.service_tier or other.service_tier
-        return replace(self, **counts, extra=extra, others={**other.others, **self.others}, service_tier=service_tier)
+        units = {name: max(self.units.get(name, 0), other.units.get(name, 0)) for name in {**self.units, **other.units}}
+        tier = self.service_tier or other.service_tier
+        return replace(self, **counts, extra=extra, others={**other.others, **self.others}, units=units, service_tier=tier)
 
     def plus(self, other: Self) -> Self:
         counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
         extra = {name: self.extra.get(name, 0) + other.extra.get(name, 0) for name in {**self.extra, **other.extra}}
-        return replace(self, **counts, extra=extra)
+        units = {name: self.units.get(name, 0) + other.units.get(name, 0) for name in {**self.units, **other.units}}
+        return replace(self, **counts, extra=extra, units=units)
+
+    @property
+    def has_tokens(self) -> bool:
+        return bool(self.input_tokens or self.output_tokens)
 
     def meters(self) -> dict[str, int]:
         """Meter -> quantity, disjoint: no token is in two meters, whatever the provider reported.
@@ -82,4 +90,4 @@ class Usage:
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
-_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others", "service_tier"))
+_COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others", "units", "service_tier"))

@@ -150,15 +150,18 @@ class Admitter:
 
     def _bound(self, request: CallRequest, limits: ModelLimits) -> tuple[Bound, bool]:
         """What the call can use at most, and whether its output is bounded by a guess only."""
-        input_bound = min(request.input_bound, limits.context_tokens or request.input_bound)
+        contexts = (limits.context_tokens or 0) * request.inputs
+        input_bound = min(request.input_bound, contexts or request.input_bound)
         if request.open_ended:
-            input_bound = limits.context_tokens or request.input_bound
+            input_bound = contexts or request.input_bound
+        units = request.measured.units
         if not request.has_output:
-            return Bound(input_bound, 0, request.kinds, request.service_tier), False
+            return Bound(input_bound, 0, request.kinds, service_tier=request.service_tier, units=units), False
         known = limits.max_output_tokens if request.output_limit is None else request.output_limit
-        output = self.settings.default_output_ceiling if known is None else known
+        guess = self.settings.default_output_ceiling if request.output_allowance is None else request.output_allowance
+        output = guess if known is None else known
         most = output * request.choices + request.extra_output
-        return Bound(input_bound, most, request.kinds, request.service_tier), known is None
+        return Bound(input_bound, most, request.kinds, service_tier=request.service_tier, units=units), known is None
 
     async def _hold(self, call: AdmittedCall) -> Decision:
         if call.ceiling > LARGEST_CHARGE:
@@ -180,7 +183,7 @@ class Admitter:
         """Counts the input instead of bounding it by its bytes, then lowers the output limit where the client left it open."""
         request = call.request
         call.set_bound(replace(call.bound, input_tokens=await self._counted_input(call)))
-        may_limit = request.output_limit is None and request.has_output and self.settings.output_limit == "apply"
+        may_limit = request.output_limit is None and request.takes_limit and self.settings.output_limit == "apply"
         for _ in range(3):  # the balance may move between two looks at it
             available = decision.available or Decimal(0)
             if call.ceiling > available:
@@ -228,7 +231,7 @@ class Admitter:
         currency = self.settings.currency
         message = f"This call may cost up to {_money(call.ceiling)} {currency}, and {_money(available)} {currency} is available."
         fitting = 0
-        if call.request.has_output:
+        if call.request.takes_limit:
             fitting = call.affordable(available)
         if fitting > 0:
             message += f" An output limit of {fitting} tokens or less would fit."

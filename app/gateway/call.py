@@ -32,11 +32,13 @@ from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
 from app.gateway.forward import forward
 from app.gateway.ownership import place_of
-from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, Protocol, model_named_in
+from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, CallRequest, Protocol, TakesForms, model_named_in
+from app.gateway.receive import is_form, receive_form
 from app.gateway.relay import Relay
 from app.gateway.settle import Settling, record_refusal
 from app.gateway.tags import made_for
 from app.gateway.transport import Transport
+from app.gateway.upload import Upload, UploadSpace
 from app.ledger.objects import UpstreamObjects
 from app.ledger.settlement import Settlement
 from app.runtime.tasks import OwnedTasks
@@ -60,6 +62,7 @@ class Gateway:
     objects: UpstreamObjects
     background: Background
     tokenizer: Tokenizer
+    uploads: UploadSpace
     tasks: OwnedTasks
     accepting: bool = True
     drains: Drains = field(init=False)
@@ -85,6 +88,9 @@ async def handle_call(
         await client.send_error(protocol, UnexpectedFault())
     else:
         await _carry_through(gateway, call, client)
+    finally:
+        if client.upload is not None:
+            client.upload.close()
 
 
 async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: CallRecord, client: Client) -> AdmittedCall:
@@ -93,16 +99,29 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
     caller = await authenticate(gateway.callers, client.scope)
     record.called_by(caller, address=client.address)
     check_caller(caller, client.address)
-    body = await client.read_body(largest=gateway.settings.max_body_bytes)
-    try:
-        request = protocol.read(body, asked)
-    except ProxyError:
-        record.names(asked.model or model_named_in(body))
-        raise
+    if isinstance(protocol, TakesForms) and is_form(client):
+        request = await _read_form(gateway, protocol, asked, record, client)
+    else:
+        body = await client.read_body(largest=gateway.settings.max_body_bytes)
+        try:
+            request = protocol.read(body, asked)
+        except ProxyError:
+            record.names(asked.model or model_named_in(body))
+            raise
     record.asks_for(request)
     record.made_for(*made_for(client.headers, request, key=presented_key(client.scope)))
     place = None if request.references is NO_REFERENCES else await place_of(gateway.objects, caller, request.references)
     return await gateway.admitter.admit(protocol, request, caller, record, place=place)
+
+
+async def _read_form(gateway: Gateway, protocol: TakesForms, asked: Asked, record: CallRecord, client: Client) -> CallRequest:
+    client.upload = Upload(gateway.uploads)
+    settings = gateway.settings
+    form = await receive_form(client, client.upload, largest=settings.max_upload_bytes, longest_wait=settings.client_idle_timeout)
+    record.names(asked.model or form.fields().get("model"))
+    if protocol.sound is not None:
+        await form.listen(protocol.sound)
+    return protocol.read_form(form, asked)
 
 
 async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:

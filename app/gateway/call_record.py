@@ -177,7 +177,13 @@ class CallRecord:
 
     def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
         """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
-        charge = price.charge(usage.meters(), input_tokens=usage.input_tokens, service_tier=usage.service_tier, multiplier=self.multiplier)
+        charge = price.charge(
+            usage.meters(),
+            input_tokens=usage.input_tokens,
+            units=usage.units,
+            service_tier=usage.service_tier,
+            multiplier=self.multiplier,
+        )
         cost, items, unpriced = charge.amount, [item.as_json() for item in charge.items], [*charge.unpriced]
         for model, used in usage.others.items():
             if model in (self._row["model_name"], self._row.get("upstream_model")):

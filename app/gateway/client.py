@@ -6,14 +6,15 @@ connection and money for it.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from uuid import UUID
 
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BodyTooLarge, ProxyError
+from app.errors import BodyTooLarge, InvalidRequest, ProxyError
 from app.gateway.protocols import Protocol
 from app.gateway.unpack import unpack
+from app.gateway.upload import Upload
 
 ID_HEADERS = {"x-api-key": (b"x-request-id", b"request-id")}
 """Where clients look for a call's id, by the way in which they send their keys: Anthropic's read `request-id`, all others
@@ -27,7 +28,8 @@ class ClientGone(Exception):
 
 
 class Client:
-    """One request and its one answer. `started`: the status is out, so that an error can only be told inside the body."""
+    """One request and its one answer. `started`: the status is out, so that an error can only be told inside the body.
+    `upload`: where a request lies that isn't held in memory."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, protocol: Protocol, request_id: UUID) -> None:
         self.scope = scope
@@ -35,6 +37,7 @@ class Client:
         self.named = dict(self.headers)
         self.address: str | None = scope["client"][0] if scope.get("client") else None
         self.started = False
+        self.upload: Upload | None = None
         self._receive = receive
         self._send = send
         self.request_id = request_id
@@ -47,9 +50,8 @@ class Client:
         """Unpacked, where it came compressed. Raises `BodyTooLarge` as soon as the limit is passed, `InvalidRequest`,
         `ClientGone`."""
         headers = self.named
-        too_large = BodyTooLarge(f"The request body is larger than {largest} bytes, the most that is taken here. Send less.")
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > largest:
+        too_large = _too_large(largest)
+        if _declared(headers) > largest:
             raise too_large
         chunks: list[bytes] = []
         size = 0
@@ -67,6 +69,26 @@ class Client:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
         return body if encoding in ("identity", "") else await unpack(body, encoding, largest=largest)
+
+    async def body_pieces(self, *, largest: int, longest_wait: float) -> AsyncIterator[bytes]:
+        """As they come. Raises what `read_body` does, and `InvalidRequest` where none comes for `longest_wait` seconds."""
+        if _declared(dict(self.headers)) > largest:
+            raise _too_large(largest)
+        size, more = 0, True
+        while more:
+            try:
+                async with asyncio.timeout(longest_wait):
+                    message = await self._receive()
+            except TimeoutError:
+                raise InvalidRequest("The request body stopped coming. Send it again.", code="body_stalled") from None
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > largest:
+                raise _too_large(largest)
+            more = message.get("more_body", False)
+            yield piece
 
     async def when_gone(self, then: Callable[[], None]) -> None:
         """Calls `then` when the client has left. To be used once the request has been read: nothing else comes after it."""
@@ -140,3 +162,12 @@ class Client:
         headers += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
         await self.start(error.status, headers)
         await self.send(body, more=False)
+
+
+def _declared(headers: dict[bytes, bytes]) -> int:
+    declared = headers.get(b"content-length", b"0")
+    return int(declared) if declared.isdigit() else 0
+
+
+def _too_large(largest: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {largest} bytes, the most that is taken here. Send less.")

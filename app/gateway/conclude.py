@@ -1,24 +1,24 @@
-"""Step 6, first half: what a call comes to when its answer has ended, however it did, goes to the ledger.
+"""Step 6, first half: how a call ended, and what it used, goes to the ledger when its answer has ended, however it did.
 
-Usage is what the upstream reported, if that can be believed, else what is counted here. Where nothing was delivered,
-nothing is billed. A call that goes on in the background has no end yet: it is deferred, and `background.py` ends it.
+`tally.py` says what was used; where nothing was delivered, nothing is billed. A call that goes on in the background has no
+end yet: it is deferred, and `background.py` ends it.
 """
 
-import asyncio
 from typing import NamedTuple
 
 from app.billing.usage import Usage
 from app.gateway.admit import AdmittedCall
 from app.gateway.departure import Departure
-from app.gateway.estimate import BYTES_PER_TOKEN, Tokenizer, rough_count
+from app.gateway.estimate import Tokenizer
 from app.gateway.meter import BodyMeter, StreamMeter
 from app.gateway.protocols.kept import Kept, kept_in
 from app.gateway.settle import Settling
-from app.gateway.strict_json import strict_json
+from app.gateway.tally import Found, Tally
 from app.gateway.transport import UpstreamAnswer, without_secret
-from app.gateway.usage_reports import UsageReports, is_reported, most_believable
+from app.gateway.usage_reports import UsageReports, most_believable
 
 LEFT = "The client left before the answer was complete."
+_UNUSED: Found = (Usage(), "none")
 
 
 class _End(NamedTuple):
@@ -30,33 +30,16 @@ class _End(NamedTuple):
 class Conclusion:
     def __init__(self, call: AdmittedCall, answer: UpstreamAnswer, departure: Departure, settling: Settling, tokenizer: Tokenizer) -> None:
         self._call = call
-        self._protocol = call.protocol
-        self._model = call.request.model
-        self._secret = call.route.target.secret
         self._answer = answer
         self._departure = departure
         self._settling = settling
-        self._tokenizer = tokenizer
-        self._output_counted = 0
-
-    async def count(self, meter: StreamMeter) -> None:
-        """Counts the texts that the meter keeps. Until that is done they stand at a rough count, should the process stop."""
-        texts = meter.take_texts()
-        before = self._output_counted
-        self._output_counted += rough_count(texts)
-        self._output_counted = before + await self._tokenizer.count(self._model, texts)
+        self._tally = Tally(call, tokenizer)
+        self.count = self._tally.count
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
         if meter.kept is not None and await self._is_deferred(meter.kept, meter):
             return
-        usage, source = meter.usage, "provider"
-        if usage is None or meter.reports.is_partial or not usage.output_tokens:
-            await self.count(meter)
-            output = self._output_counted + meter.unread_bytes // BYTES_PER_TOKEN
-            if usage is None:
-                usage, source = await self._estimate(output)
-            elif output > usage.output_tokens:
-                usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
+        found = await self._tally.of_stream(meter, has_left=lambda: self._departure.gone)
         has_left = self._departure.has_happened()
         if meter.error:  # clients leave when they are told of one
             end = _End("failed", "upstream_error", meter.error)
@@ -64,60 +47,49 @@ class Conclusion:
             end = _End("success", "client_gone", LEFT if self._departure.cancelled else broken or LEFT)
         elif broken:
             end = _End("failed", "upstream_broken", broken)
-        elif source == "none":
+        elif found[1] == "none":
             end = _End("failed", "upstream_empty", "The upstream ended its stream without an answer.")
         else:
             end = _End("success", "completed")
             if not meter.terminal:
                 self._call.record.flag("unterminated")
-        self._submit(end, usage, source, meter.reports)
-        await self._settling.secured()
+        await self._settle(end, found, meter.reports)
 
     async def of_body(self, meter: BodyMeter, reports: UsageReports, broken: str | None) -> None:
         """An error bills nothing, whatever it reports."""
         answer = meter.answer()
         if self._answer.status >= 400:
-            self._submit(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), None, "none")
-            await self._settling.secured()
+            await self._settle(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), _UNUSED)
             return
         if self._call.request.is_free and not broken:
-            self._submit(_End("success", "client_gone" if self._departure.has_happened() else "completed"), None, "none")
-            await self._settling.secured()
+            await self._settle(_End("success", "client_gone" if self._departure.has_happened() else "completed"), _UNUSED)
             return
         if self._call.request.is_kept and (kept := kept_in(answer)) is not None:
             self._call.record.keeps(kept.ids)
             if self._call.request.is_background and kept.is_under_way:
                 await self._defer(kept)
                 return
-        usage, source = await self._reported(answer, reports), "provider"
-        if usage is None and not broken:
-            usage, source = await self._estimate_body(answer, meter.received)
+        found = await self._tally.of_body(meter, answer, reports, is_whole=not broken)
         if broken:
             end = _End("failed", "upstream_broken", broken)
-        elif usage is None:
+        elif found is None:
             end = _End("failed", "upstream_empty", "The upstream sent no answer that can be read.")
         elif self._departure.has_happened():
             end = _End("success", "client_gone", LEFT)
         else:
             end = _End("success", "completed")
-        self._submit(end, usage, "none" if usage is None else source, reports)
-        await self._settling.secured()
+        await self._settle(end, found or _UNUSED, reports)
 
     def interrupted(self, meter: StreamMeter) -> None:
         """The process stops: at once, without a tokenizer."""
         if self._settling.is_submitted:
             return
-        usage, source = meter.usage, "provider"
-        if usage is None or meter.reports.is_partial:
-            self._output_counted += rough_count(["".join(meter.take_texts())]) + meter.unread_bytes // BYTES_PER_TOKEN
-            if meter.kept is not None and self._goes_on(meter.kept, meter):
-                self._call.record.keeps(meter.kept.ids)
-                self._submit_deferral(meter.kept, self._rough_input())
-                return
-            if usage is None:
-                usage = Usage(input_tokens=self._rough_input(), service_tier=self._call.supposed_tier)
-            usage, source = usage.at_least(Usage(output_tokens=self._output_counted)), "estimated"
-        self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), usage, source, meter.reports)
+        found = self._tally.at_once(meter)
+        if meter.kept is not None and self._goes_on(meter.kept, meter):
+            self._call.record.keeps(meter.kept.ids)
+            self._submit_deferral(meter.kept, self._tally.counted_roughly())
+            return
+        self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), found, meter.reports)
 
     async def _is_deferred(self, kept: Kept, meter: StreamMeter) -> bool:
         """Notes what is kept, and defers a call that goes on though its stream has ended, however that did."""
@@ -127,7 +99,7 @@ class Conclusion:
         if not self._goes_on(kept, meter):
             return False
         self._departure.end()
-        await self.count(meter)
+        await self._tally.count(meter)
         await self._defer(kept)
         return True
 
@@ -137,57 +109,29 @@ class Conclusion:
         return self._call.request.is_background and kept.is_background and not meter.terminal
 
     async def _defer(self, kept: Kept) -> None:
-        self._submit_deferral(kept, await self._counted_input())
+        self._submit_deferral(kept, await self._tally.counted())
         await self._settling.secured()
 
-    def _submit_deferral(self, kept: Kept, input_tokens: int) -> None:
+    def _submit_deferral(self, kept: Kept, counted: Usage) -> None:
         most = most_believable(self._call.request, self._call.limits)
-        counted = Usage(input_tokens=input_tokens, output_tokens=self._output_counted, service_tier=self._call.supposed_tier)
         self._settling.submit(self._call.record.deferral(kept.id, counted=counted, most=most, attempts=self._call.attempts))
 
-    def _rough_input(self) -> int:
-        prompt = rough_count(["".join(self._protocol.request_texts(self._call.request.body))])
-        return prompt + self._call.request.media_tokens
+    async def _settle(self, end: _End, found: Found, reports: UsageReports | None = None) -> None:
+        self._submit(end, found, reports)
+        await self._settling.secured()
 
-    async def _counted_input(self) -> int:
-        texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)
-        return await self._tokenizer.count(self._model, texts) + self._call.request.media_tokens
-
-    async def _reported(self, answer: bytes, reports: UsageReports) -> Usage | None:
-        usage = self._protocol.usage_of(answer)
-        if usage is None and is_reported(answer):
-            usage = self._protocol.usage_of(await asyncio.to_thread(strict_json, answer))
-        reports.take(usage, answer)
-        return reports.usage
-
-    async def _estimate_body(self, answer: bytes, received: int) -> tuple[Usage | None, str]:
-        """An answer that can't be read here, such as one that came compressed all the same, counts by its bytes."""
-        if not answer and received:
-            return await self._estimate(received // BYTES_PER_TOKEN)
-        texts = self._protocol.answer_texts(answer) or self._protocol.answer_texts(await asyncio.to_thread(strict_json, answer))
-        if not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
-            return None, "none"
-        usage, source = await self._estimate(await self._tokenizer.count(self._model, texts))
-        return usage, "estimated" if source == "none" else source
-
-    async def _estimate(self, output_tokens: int) -> tuple[Usage, str]:
-        """A client that left before the first token came has used its input all the same."""
-        if not output_tokens and self._call.request.has_output and not self._departure.gone:
-            return Usage(), "none"
-        used = await self._counted_input()
-        return Usage(input_tokens=used, output_tokens=output_tokens, service_tier=self._call.supposed_tier), "estimated"
-
-    def _submit(self, end: _End, usage: Usage | None, source: str, reports: UsageReports | None = None) -> None:
+    def _submit(self, end: _End, found: Found, reports: UsageReports | None) -> None:
         for flag in reports.flags() if reports else ():
             self._call.record.flag(flag)
+        secret = self._call.route.target.secret
         self._settling.submit(
             self._call.record.outcome(
                 status=end.status,
                 end_reason=end.reason,
                 http_status=self._answer.status,
-                usage=usage,
-                usage_source=source,
-                error=end.error and without_secret(end.error.encode("utf-8", "replace"), self._secret).decode(),
+                usage=found[0],
+                usage_source=found[1],
+                error=end.error and without_secret(end.error.encode("utf-8", "replace"), secret).decode(),
                 attempts=self._call.attempts,
             )
         )

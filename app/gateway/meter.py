@@ -18,14 +18,19 @@ from app.gateway.usage_reports import UsageReports
 LARGEST_EVENT = 262_144
 """Bytes of an unfinished event that wait for its end; a larger one passes as it comes, unread."""
 LARGEST_COPY = 8 * 1024 * 1024
-"""Bytes of a unary answer that are kept whole; of a larger one, the end."""
+"""Bytes of a unary answer that are kept whole; a larger one is kept without its data in base64, else its two ends."""
+LARGEST_TEXT = 4096
+"""Bytes of base64 from which on a text is left out of what is kept."""
 KEPT_END = 65_536
+KEPT_HEAD = 4096
+"""Bytes at the start of an event that is too large to be kept: what stands before an image's data."""
 FOLD_AT = 65_536
 """Bytes of events that are kept as they came, until their texts are taken out of them. A short stream is never parsed."""
 MOST_TEXT = 100_000
 """Characters of texts that are kept until they are counted."""
 
 _NOTHING = StreamEvent()
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_"
 _BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n")
 
 
@@ -49,6 +54,7 @@ class StreamMeter:
     _texts: list[str] = field(default_factory=list)
     _text_size: int = 0
     _tail: bytes = b""
+    _large_head: bytes = b""
     _large_end: bytes = b""
     _held: bytes = b""
     _saw_closing: bool = False
@@ -67,9 +73,7 @@ class StreamMeter:
         if end == 0:
             return self._unfinished(data)
         block, self._tail = data[:end], data[end:]
-        if self._large_end:
-            self._read_large(block)
-        if self.protocol.tells(block):
+        if self._large_end or self.protocol.tells(block):
             block = self._read(block)
         else:
             self._keep(block)
@@ -82,7 +86,8 @@ class StreamMeter:
         if self._saw_closing:
             self.terminal, self.reports.is_partial = True, False
         if self._large_end:
-            self._tell_large(self._large_end + self._tail)
+            told = self._tell_large(self._tail)
+            self.terminal = self.terminal or told.is_terminal or told.is_closing
         elif self._tail and self.protocol.tells(self._tail):
             told = self._tell(self._tail)
             self.terminal = self.terminal or told.is_terminal or told.is_closing
@@ -134,18 +139,26 @@ class StreamMeter:
             return b""
         self._tail = data[-3:]  # a boundary may be split between this chunk and the next
         self.unread_bytes += len(data) - 3
+        self._large_head = self._large_head or data[:KEPT_HEAD]
         self._large_end = (self._large_end + data[:-3])[-KEPT_END:]
         return data[:-3]
 
-    def _read_large(self, block: bytes) -> None:
-        """Of an event that was too large to be kept, the end is looked at for usage."""
-        end = _BOUNDARY.search(block)
-        assert end is not None
-        self._tell_large(self._large_end + block[: end.start()])
-        self._large_end = b""
+    def _tell_large(self, rest: bytes) -> StreamEvent:
+        """Of an event that was too large to be kept, the two ends make an event that can be read where all between them is
+        one text, such as an image's; else the end is looked at for usage."""
+        end = self._large_end + rest
+        event = self._large_head + end
+        self._large_head = self._large_end = b""
+        told = self.protocol.read_event(event)
+        if told == _NOTHING:
+            told = StreamEvent(usage=self.protocol.usage_of(end))
+        self._take(told, end)
+        return told
 
-    def _tell_large(self, end_of_event: bytes) -> None:
-        self.reports.take(self.protocol.usage_of(end_of_event), end_of_event)
+    def _take(self, told: StreamEvent, event: bytes) -> None:
+        self.reports.take(told.usage, event, is_partial=told.is_partial, is_addition=told.is_addition, is_one_more=told.is_one_more)
+        self.error = told.error or self.error
+        self._saw_closing = self._saw_closing or told.is_closing
 
     def _tell(self, event: bytes) -> StreamEvent:
         """Reads an event that may tell something, and keeps it for its texts."""
@@ -153,10 +166,8 @@ class StreamMeter:
         if told == _NOTHING:
             event = strict_events(event)
             told = self.protocol.read_event(event)
-        self.reports.take(told.usage, event, is_partial=told.is_partial, is_addition=told.is_addition)
-        self.error = told.error or self.error
+        self._take(told, event)
         self.kept = told.kept or self.kept
-        self._saw_closing = self._saw_closing or told.is_closing
         self._keep(event)
         return told
 
@@ -166,8 +177,9 @@ class StreamMeter:
         start = 0
         for boundary, end in _boundaries(block):
             event = block[start:end]
-            if self.protocol.tells(event):
-                told = self._tell(event)
+            is_large = bool(self._large_end)
+            if is_large or self.protocol.tells(event):
+                told = self._tell_large(block[:boundary]) if is_large else self._tell(event)
                 if told.is_terminal:
                     self.terminal = True
                     passing.append(block[start:boundary])
@@ -178,7 +190,7 @@ class StreamMeter:
                     passing.append(block[start:boundary])
                     self._held = block[boundary:]
                     return b"".join(passing)
-                if self.strips and told.is_usage_only:
+                if self.strips and told.is_usage_only and not is_large:
                     event = b""
             else:
                 self._keep(event)
@@ -206,8 +218,7 @@ class BodyMeter:
         self.received += len(chunk)
         self._copy += chunk
         if len(self._copy) > LARGEST_COPY:
-            self._head = self._head or bytes(self._copy[:KEPT_END])
-            del self._copy[:-KEPT_END]
+            self._make_smaller()
         data = self._held + chunk if self._held else chunk
         if self.length is not None and self.received >= self.length:
             self._held = data
@@ -223,6 +234,14 @@ class BodyMeter:
         whole = data.rstrip()
         return len(whole) - 1 if whole.endswith(b"]") else len(data)
 
+    def _make_smaller(self) -> None:
+        """Leaves out what is base64, such as images, after which JSON is JSON as before; where that doesn't do, the middle."""
+        if self._encoding_name == "identity":
+            self._copy[:] = b'"'.join(b"" if _is_data(text) else text for text in bytes(self._copy).split(b'"'))
+        if len(self._copy) > LARGEST_COPY // 2:
+            self._head = self._head or bytes(self._copy[:KEPT_END])
+            del self._copy[:-KEPT_END]
+
     def release(self) -> bytes:
         held, self._held = self._held, b""
         return held
@@ -230,11 +249,20 @@ class BodyMeter:
     def answer(self) -> bytes:
         """The body for reading, of a very large one the two ends. Decompressed where it came compressed although plain was
         asked for; empty where that can't be done."""
-        encoding = (self.encoding or "identity").strip().lower()
+        encoding = self._encoding_name
         whole = self._head + bytes(self._copy)
         if encoding in ("gzip", "x-gzip", "deflate"):
             return _decompressed(whole)
         return whole if encoding == "identity" else b""
+
+    @property
+    def _encoding_name(self) -> str:
+        return (self.encoding or "identity").strip().lower()
+
+
+def _is_data(text: bytes) -> bool:
+    """Nothing outside of JSON's texts is so long without a comma, a colon or a space."""
+    return len(text) > LARGEST_TEXT and not text.replace(b"\\/", b"/").translate(None, _BASE64)
 
 
 def _last_boundary(data: bytes) -> int:

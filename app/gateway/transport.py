@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from app.errors import ProxyError, UpstreamFailed, UpstreamTimeout
+from app.gateway.form import FormBody
 from app.settings import Settings
 
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -100,6 +102,21 @@ class _Connector(aiohttp.TCPConnector):
         self._factory = partial(make, loop=self._loop)
 
 
+class _FormPayload(aiohttp.Payload):
+    """A form on its way upstream, read piece by piece from where it lies. It may be sent again."""
+
+    def __init__(self, body: FormBody) -> None:
+        super().__init__(body)
+        self._size = body.size
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a form is never held whole")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        async for piece in self._value.pieces():
+            await writer.write(piece)
+
+
 class Transport:
     """One pool of connections for a process."""
 
@@ -126,7 +143,7 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> UpstreamAnswer:
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes | FormBody) -> UpstreamAnswer:
         """Raises `UpstreamFailed` or `UpstreamTimeout` where no answer begins."""
         return await self.send("POST", url, headers=headers, body=body)
 
@@ -143,11 +160,12 @@ class Transport:
             answer.close()
         return answer.status, bytes(body)
 
-    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None) -> UpstreamAnswer:
+    async def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | FormBody | None = None) -> UpstreamAnswer:
         """As `post`, by any method."""
         assert self._session is not None
+        data = _FormPayload(body) if isinstance(body, FormBody) else body
         try:
-            return UpstreamAnswer(await self._session.request(method, url, data=body, headers=headers, allow_redirects=False))
+            return UpstreamAnswer(await self._session.request(method, url, data=data, headers=headers, allow_redirects=False))
         except TimeoutError:
             raise UpstreamTimeout("The upstream did not answer in time. Try again, or ask for a shorter answer.") from None
         except (aiohttp.ClientError, ConnectionError, ValueError) as failed:

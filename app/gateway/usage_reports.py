@@ -40,7 +40,9 @@ class UsageReports:
     unreadable: bool = False
     shrank: bool = False
 
-    def take(self, usage: Usage | None, source: bytes, *, is_partial: bool = False, is_addition: bool = False) -> None:
+    def take(
+        self, usage: Usage | None, source: bytes, *, is_partial: bool = False, is_addition: bool = False, is_one_more: bool = False
+    ) -> None:
         """`usage`: what could be read of the report in `source`, if there is one. What follows a partial report tells only of the
         counts that have changed."""
         if usage is None or (is_addition and self.usage is None):
@@ -50,7 +52,9 @@ class UsageReports:
             self.unreadable = True
             return
         self.unreadable = False
-        if self.usage is not None:
+        if self.usage is not None and is_one_more:
+            usage = usage.plus(self.usage)
+        elif self.usage is not None:
             largest = usage.at_least(self.usage)
             self.shrank = self.shrank or (largest != usage and not self.is_partial)
             usage = largest

@@ -56,7 +56,7 @@ def test_the_ceiling_is_held_with_the_multiplier(new_scene: Callable[..., Scene]
 
 
 def test_models_of_a_group_and_of_a_key_must_both_allow(scene: Scene) -> None:
-    put_into(scene, models=["other-*"])
+    put_into(scene, models=[f"{scene.user}-*"])
 
     refused = scene.post(scene.chat())
 

@@ -3,6 +3,8 @@
 It speaks `/v1/chat/completions` (tools, JSON schema, `n`, output limits, streams), `/v1/completions`, `/v1/embeddings`
 and `/v1/models`, and reports usage as OpenAI does: in a stream only when `stream_options.include_usage` asks for it.
 
+Media (`honest_media`) and reranking are no model's words, and stay out of the ledger.
+
 Of `/v1/responses`, `/v1/messages` and Gemini it speaks tools, output limits, streams and reasoning; each has a module that
 reads its requests and shapes its answers. What those count of a request is free and stays out of the ledger.
 """
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from tests.harness import honest_anthropic, honest_gemini, honest_responses
+from tests.harness import honest_anthropic, honest_gemini, honest_media, honest_responses
 from tests.harness.answers import Answer, Usage, sse
 
 _PER_MESSAGE = 3
@@ -33,10 +35,10 @@ def reply(path: str, body: bytes, query: Mapping[str, str] | None = None) -> Ans
         return _json({"object": "list", "data": [{"id": "stand-in", "object": "model", "created": 1, "owned_by": "us"}]})
     spoken = {"/chat/completions": _chat, "/completions": _completion, "/embeddings": _embeddings}
     speak = next((spoken[ending] for ending in spoken if route.endswith(ending)), None)
-    if speak is None:
+    if speak is None and not honest_media.speaks(route):
         return _error(404, f"the stand-in has no {route}", "not_found")
     try:
-        return speak(json.loads(body))
+        return speak(json.loads(body)) if speak else honest_media.reply(route, body)
     except (ValueError, TypeError, KeyError, AttributeError) as unfit:
         return _error(400, f"the stand-in can't read this: {unfit!r}", "invalid_request_error")
 

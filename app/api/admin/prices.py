@@ -19,7 +19,8 @@ Rates = Annotated[
         max_length=100,
         description="Meter -> decimal string. Per 1,000,000 tokens: `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`, "
         "`reasoning`, `audio_input`, `audio_output`, `image_input`, `image_output`. Each: `request`, `image`, `second`, `character`, "
-        "`web_search`.",
+        "`search`, `web_search`. Images also by quality and size: `image:hd`, `image:1024x1024`, `image:hd:1024x1024`; the most precise "
+        "counts. Where the answer reports tokens and all of them have rates, these are billed, and no images or seconds.",
         examples=[{"input": "0.15", "output": "0.60", "cache_read": "0.075"}],
     ),
 ]

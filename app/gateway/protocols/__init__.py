@@ -1,7 +1,7 @@
 """The protocols that the data plane speaks, by path. A new one is a module and a line in `PROTOCOLS`."""
 
-from app.gateway.protocols import gemini, messages, responses
-from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, Protocol, StreamEvent, model_named_in
+from app.gateway.protocols import gemini, images, messages, moderations, rerank, responses, speech, transcriptions
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, Protocol, StreamEvent, TakesForms, model_named_in
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.completions import Completions
 from app.gateway.protocols.embeddings import Embeddings
@@ -21,6 +21,26 @@ PROTOCOLS: tuple[Protocol, ...] = (
     gemini.CountTokens(),
     gemini.EmbedContent(),
     gemini.BatchEmbedContents(),
+    images.ImageGenerations(),
+    images.ImageEdits(),
+    images.ImageVariations(),
+    speech.Speech(),
+    transcriptions.Transcriptions(),
+    transcriptions.Translations(),
+    moderations.Moderations(),
+    rerank.Rerank(),
+    rerank.RerankV2(),
 )
 
-__all__ = ["NOTHING_MORE", "NO_REFERENCES", "PROTOCOLS", "Asked", "CallRequest", "Kept", "Protocol", "StreamEvent", "model_named_in"]
+__all__ = [
+    "NOTHING_MORE",
+    "NO_REFERENCES",
+    "PROTOCOLS",
+    "Asked",
+    "CallRequest",
+    "Kept",
+    "Protocol",
+    "StreamEvent",
+    "TakesForms",
+    "model_named_in",
+]

@@ -17,9 +17,13 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import ANY
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
+from app.gateway.form import Form, FormBody
 from app.gateway.protocols.kept import NO_REFERENCES, Kept, References
 
 Kind = TypeVar("Kind")
+
+
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class CallRequest:
     one the client asks for. `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`:
     what it names of what the provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again.
     `is_background`: it is answered at once, and goes on. `end_user`, `tags`: for whom it is made, as its body tells, unbounded.
+    `inputs`: each with a context of its own. `form`: what the client wrote, where that is a form; `body` holds its fields.
+
+    For media: `measured` is the usage as far as the request tells it: images, seconds or characters, and a guess of their
+    tokens, for calls of which nobody reports any. `output_allowance`: output tokens that are held for a choice whose output
+    no limit can be set to.
     """
 
     body: bytes
@@ -55,6 +64,15 @@ class CallRequest:
     is_kept: bool = False
     is_background: bool = False
     tags: Mapping[str, Any] | None = None
+    inputs: int = 1
+    form: Form | None = None
+    measured: Usage = NO_USAGE
+    output_allowance: int | None = None
+
+    @property
+    def takes_limit(self) -> bool:
+        """Whether the output can be limited on the client's behalf, or by the client."""
+        return self.has_output and self.output_allowance is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +80,8 @@ class StreamEvent:
     """What one event of a stream says.
 
     `is_partial`: `usage` tells what is known before the output, which is counted here should the stream break off.
-    `is_addition`: it tells only what an earlier report didn't, and is worth nothing without one. `is_usage_only`: the event
+    `is_addition`: it tells only what an earlier report didn't, and is worth nothing without one. `is_one_more`: it tells of
+    one of several parts, such as an image, and adds up. `is_usage_only`: the event
     is there only because usage was asked for. `is_terminal`: a client takes the answer as whole once it has read this
     event's data line. `is_closing`: a client may do so, and yet more may come. `error`: the upstream's own words. `kept`: what
     the provider keeps of the answer.
@@ -71,6 +90,7 @@ class StreamEvent:
     usage: Usage | None = None
     is_partial: bool = False
     is_addition: bool = False
+    is_one_more: bool = False
     is_usage_only: bool = False
     is_terminal: bool = False
     is_closing: bool = False
@@ -100,7 +120,7 @@ class Protocol(Interface):
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         """Raises `InvalidRequest`, naming the field at fault."""
 
-    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
+    def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes | FormBody:
         """The body that goes upstream: the client's own bytes wherever nothing has to change."""
 
     def usage_of(self, answer: bytes) -> Usage | None:
@@ -128,6 +148,16 @@ class Protocol(Interface):
         """The error as an event that ends a stream."""
 
 
+class TakesForms:
+    """A protocol whose requests may come as forms. `sound`: the file whose length is to be known before it is read."""
+
+    sound: str | None = None
+
+    def read_form(self, form: Form, asked: Asked = NOTHING_MORE) -> CallRequest:
+        """As `Protocol.read`."""
+        raise NotImplementedError
+
+
 def decode(body: bytes, kind: type[Kind]) -> Kind:
     """Raises `InvalidRequest` with what is wrong and where."""
     try:
@@ -140,6 +170,14 @@ def decode(body: bytes, kind: type[Kind]) -> Kind:
         raise InvalidRequest(f"The request body is not valid JSON: {malformed}.", code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply to be read. Flatten it.", code="json_too_deep") from None
+
+
+def decode_fields(form: Form, kind: type[Kind]) -> Kind:
+    """A form's fields, whose numbers and truths are written as texts. Raises `InvalidRequest`."""
+    try:
+        return msgspec.convert(form.fields(), kind, strict=False)
+    except msgspec.ValidationError as wrong:
+        raise InvalidRequest(f"The form does not fit: {wrong}. Correct the field and try again.", code="invalid_type") from None
 
 
 def model_named_in(body: bytes) -> str | None:

@@ -30,6 +30,7 @@ class Embeddings:
             body=openai.naming(body, asked.model, embedding.model),
             model=openai.required_model(asked.model or embedding.model),
             input_bound=len(body),
+            inputs=len(embedding.input) if isinstance(embedding.input, list) else 1,
             has_output=False,
             open_ended=not _is_text(embedding.input),
             end_user=attribution.first_text(embedding.user),

@@ -13,7 +13,7 @@ Envelope = Callable[[ProxyError], bytes]
 
 _OPENAI = (
     "/v1", "/openai", "/chat", "/completions", "/embeddings", "/responses", "/conversations", "/images", "/audio", "/moderations",
-    "/models", "/dashboard/billing", *(f"/{name}" for name in UNSUPPORTED),
+    "/models", "/rerank", "/v2/rerank", "/dashboard/billing", *(f"/{name}" for name in UNSUPPORTED),
 )  # fmt: skip
 _gemini, _messages = GenerateContent(), Messages()
 

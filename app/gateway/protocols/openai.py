@@ -13,7 +13,7 @@ import msgspec
 
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols.base import StreamEvent, changed, decode
+from app.gateway.protocols.base import CallRequest, StreamEvent, changed, decode
 from app.gateway.protocols.reports import UNREADABLE, at_tier, count, is_count, object_of, usage_at_tier
 from app.gateway.protocols.texts import event_data, events_of
 
@@ -105,6 +105,11 @@ def required_model(model: str | None) -> str:
 def naming(body: bytes, asked: str | None, named: str | None) -> bytes:
     """The request with the model that its URL names, where that isn't the one in it."""
     return body if asked == named else changed(body, model=asked)
+
+
+def missing_in(request: CallRequest) -> str | None:
+    """The model of a form that doesn't name it, as its URL does."""
+    return None if request.form is None or "model" in request.form.fields() else request.model
 
 
 def asking_usage(body: bytes) -> dict[str, Any]:
