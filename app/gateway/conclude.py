@@ -50,19 +50,7 @@ class Conclusion:
         self._output_counted = before + await self._tokenizer.count(self._model, texts)
 
     async def of_stream(self, meter: StreamMeter, broken: str | None) -> None:
-        usage, source = meter.usage, "provider"
-        if usage is None and self._priced_units:
-            usage, source = (self._priced_units, "estimated") if self._call.record.first_token_at else (Usage(), "none")
-        elif usage is None or meter.reports.is_partial or not (usage.output_tokens or usage.units):
-            await self.count(meter)
-            output = self._output_counted + (0 if self._measured.units else meter.unread_bytes // BYTES_PER_TOKEN)
-            if usage is None and self._measured.units and not self._call.record.first_token_at:
-                usage, source = Usage(), "none"
-            elif usage is None:
-                usage, source = await self._estimate(output)
-            elif output > usage.output_tokens:
-                usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
-        usage, source = await self._in_priced_measure(usage, source, meter.take_texts)
+        usage, source = await self._used_in_stream(meter)
         has_left = self._departure.has_happened()
         if meter.error:  # clients leave when they are told of one
             end = _End("failed", "upstream_error", meter.error)
@@ -78,6 +66,21 @@ class Conclusion:
                 self._call.record.flag("unterminated")
         self._submit(end, usage, source, meter.reports)
         await self._settling.secured()
+
+    async def _used_in_stream(self, meter: StreamMeter) -> tuple[Usage, str]:
+        usage, source = meter.usage, "provider"
+        if usage is None and self._measured.units and not self._call.record.first_token_at:
+            return Usage(), "none"
+        if usage is None and self._priced_units:
+            return self._priced_units, "estimated"
+        if usage is None or meter.reports.is_partial or not (usage.output_tokens or usage.units):
+            await self.count(meter)
+            output = self._output_counted + (0 if self._measured.units else meter.unread_bytes // BYTES_PER_TOKEN)
+            if usage is None:
+                usage, source = await self._estimate(output)
+            elif output > usage.output_tokens:
+                usage, source = usage.at_least(Usage(output_tokens=output)), "estimated"
+        return await self._in_priced_measure(usage, source, meter.take_texts)
 
     async def of_body(self, meter: BodyMeter, reports: UsageReports, broken: str | None) -> None:
         """An error bills nothing, whatever it reports."""
