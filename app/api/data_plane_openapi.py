@@ -149,7 +149,8 @@ def _bodies(protocol: Protocol, required: list[str], example: dict[str, Any]) ->
     if isinstance(protocol, TakesForms):
         name = _FILES.get(protocol.api, "file")
         fields = {"model": {"type": "string"}, name: {"type": "string", "contentMediaType": "application/octet-stream"}}
-        bodies["multipart/form-data"] = {"schema": {"type": "object", "required": [*required, name], "properties": fields}}
+        schema = {"type": "object", "required": [*required, name], "properties": fields}
+        bodies["multipart/form-data"] = {"schema": schema, "example": {"model": example.get("model", "demo-echo"), name: "..."}}
     return bodies
 
 
