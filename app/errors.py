@@ -9,7 +9,7 @@
     ├── NotFound             404    no such model, route, user, ...
     ├── MethodNotAllowed     405    the path answers other methods
     ├── Conflict             409    the request contradicts what is stored
-    ├── BodyTooLarge         413    over `MAX_BODY_BYTES`, or over the fixed limit of all routes but the calls of models
+    ├── BodyTooLarge         413    over `MAX_BODY_BYTES`, `MAX_UPLOAD_BYTES`, or the fixed limit of all routes but the calls of models
     ├── UnacceptableValue    422    well-formed, but a value makes no sense
     ├── UpgradeRequired      426    the path is not served over WebSocket
     ├── UpstreamFailed       502    an upstream could not be reached, gave no usable answer, or refused our own credentials

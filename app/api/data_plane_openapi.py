@@ -150,8 +150,8 @@ def _bodies(protocol: Protocol, required: list[str], example: dict[str, Any]) ->
     if isinstance(protocol, TakesForms):
         name = _FILES.get(protocol.api, "file")
         fields = {"model": {"type": "string"}, name: {"type": "string", "contentMediaType": "application/octet-stream"}}
-        form = {"type": "object", "required": [*required, name], "properties": fields}
-        bodies["multipart/form-data"] = {"schema": form, "example": {"model": "demo-echo", name: f"@{name}"}}
+        schema = {"type": "object", "required": [*required, name], "properties": fields}
+        bodies["multipart/form-data"] = {"schema": schema, "example": {"model": example.get("model", "demo-echo"), name: "..."}}
     return bodies
 
 

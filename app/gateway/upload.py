@@ -31,6 +31,10 @@ PIECE = 262_144
 """Bytes that are read at once."""
 
 
+MOST_EXAMINED = 2 * 1024 * 1024
+"""Bytes of a part that may be read while it is examined: what isn't found by then would take the processor from the calls."""
+
+
 class UploadSpace:
     """Where the uploads of a process lie. `most`: bytes of all of them together."""
 
@@ -92,7 +96,7 @@ class Upload:
         return found
 
     async def examine(self, start: int, size: int, examine: Callable[[BinaryIO], Result]) -> Result:
-        """What `examine` makes of a part of the body as a file, in a thread."""
+        """What `examine` makes of a part of the body as a file, in a thread. Where it reads too much, that raises `OSError`."""
         part = io.BufferedReader(_Part(self, start, size), buffer_size=65_536)
         return await self._run(examine, part)
 
@@ -140,6 +144,7 @@ class _Part(io.RawIOBase):
         self._start = start
         self._size = size
         self._at = 0
+        self._read = 0
 
     def readable(self) -> bool:
         return True
@@ -157,6 +162,9 @@ class _Part(io.RawIOBase):
         size = min(len(into), self._size - self._at)
         if size <= 0:
             return 0
+        self._read += size
+        if self._read > MOST_EXAMINED:
+            raise OSError("enough has been read of this")
         found = self._upload.look(self._start + self._at, size)
         into[: len(found)] = found
         self._at += len(found)
