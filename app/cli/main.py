@@ -15,6 +15,8 @@ from app.settings import Settings
 cli = typer.Typer(no_args_is_help=True, help="The aigcspace billing proxy: meters, bills and logs every model call exactly once.")
 demo = typer.Typer(no_args_is_help=True, help="The demo that a first start makes.")
 cli.add_typer(demo, name="demo")
+upstreams = typer.Typer(no_args_is_help=True, help="Upstreams.")
+cli.add_typer(upstreams, name="upstreams")
 console = Console()
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Listen here. Default: PORT, else 8000.")]
@@ -58,6 +60,16 @@ def demo_remove() -> None:
     from app.cli.demo import remove
 
     console.print("The demo is gone." if remove(settings) else "There is no demo here.")
+
+
+@upstreams.command("rotate-secrets")
+def upstreams_rotate_secrets() -> None:
+    """Encrypt all upstreams' secrets under SECRET_KEY that were under one of SECRET_KEY_OLD. Beside running proxies, too."""
+    settings = Settings.load()
+    from app.cli.upstreams import rotate_secrets
+
+    rotated = rotate_secrets(settings)
+    console.print(f"Encrypted under SECRET_KEY: {rotated.written} secrets now, {rotated.current} before.")
 
 
 def main() -> None:
