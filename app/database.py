@@ -30,6 +30,8 @@ LEDGER_TIMEOUT = 5.0
 """Seconds that a statement of the ledger may take: calls wait for it."""
 LEDGER_POOL = 9
 """Connections: one for reservations and one for settlements, as many as lanes for those that wait for locks, one for recovery."""
+FEED_POOL = 1
+"""The connection that listens for changes."""
 LOCK_WAIT = 200
 """Milliseconds that a batch of the ledger waits for a lock. Whose calls they are that wait is told apart after that."""
 

@@ -18,7 +18,7 @@ from app.api.problems import install as install_problems
 from app.catalog.callers import Callers
 from app.catalog.routing import Catalog
 from app.catalog.vault import Vault
-from app.database import LEDGER_POOL, LEDGER_TIMEOUT, Database
+from app.database import FEED_POOL, LEDGER_POOL, LEDGER_TIMEOUT, Database
 from app.errors import StartupError
 from app.gateway.admit import Admitter
 from app.gateway.background import Background
@@ -30,6 +30,7 @@ from app.ledger.background import BackgroundCalls
 from app.ledger.ledger import Ledger
 from app.ledger.objects import UpstreamObjects
 from app.ledger.spool import Spool
+from app.runtime.change_feed import Changed, ChangeFeed, Changes
 from app.runtime.demo_model import PATH, demo_app
 from app.runtime.ending import before_ending, end_with_parent
 from app.runtime.tasks import OwnedTasks
@@ -71,7 +72,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url, pool_size=settings.database_pool)
         stack.push_async_callback(database.close)
-        vault = Vault(settings.secret_key.get_secret_value())
+        vault = Vault.of(settings)
         catalog = Catalog(database, vault)
         await catalog.refresh()
         ledger = await _start_ledger(stack, settings, settings.database_url)
@@ -80,7 +81,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         callers = Callers(database, tasks, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
         for name, work in ledger.work().items():
             tasks.spawn(work, name=name, essential=True)
-        tasks.spawn(catalog.watch(), name="catalog watch")
+        tasks.spawn(_change_feed(stack, settings, database, partial(_take_in, catalog, callers)).run(), name="change feed")
         transport = await stack.enter_async_context(Transport(settings))
         background = Background(
             BackgroundCalls(database),
@@ -121,6 +122,21 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         gc.enable()
         yield
         await ledger.finish(settings.shutdown_wait)
+
+
+def _change_feed(stack: AsyncExitStack, settings: Settings, database: Database, changed: Changed) -> ChangeFeed:
+    assert settings.database_url is not None
+    listening = Database(settings.database_url, pool_size=FEED_POOL, application_name="billing-proxy changes")
+    stack.push_async_callback(listening.close)
+    return ChangeFeed(listening, database, listens=settings.change_feed == "auto", poll=settings.change_poll, changed=changed)
+
+
+async def _take_in(catalog: Catalog, callers: Callers, changes: Changes) -> None:
+    """What others have changed."""
+    if changes.catalog or changes.everything:
+        await catalog.refresh()
+    if changes.callers or changes.everything:
+        callers.forget(None if changes.everything else changes.callers)
 
 
 async def _start_ledger(stack: AsyncExitStack, settings: Settings, url: str) -> Ledger:

@@ -7,6 +7,7 @@ README's table; a test holds that.
 import re
 from decimal import Decimal
 from io import StringIO
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -34,6 +35,16 @@ def _origins(text: str) -> str:
     for origin in filter(None, map(str.strip, text.split(","))):
         if origin != "*" and not re.fullmatch(r"https?://[a-z0-9.:\[\]-]+", origin):
             raise ValueError(f"{origin!r} is no origin: write *, or scheme and host, as in https://chat.example.com,http://localhost:3000")
+    return text
+
+
+def _networks(text: str) -> str:
+    """Separated by commas."""
+    for network in filter(None, map(str.strip, text.split(","))):
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError(f"{network!r} is no address and no network: write them as in 10.0.0.0/8,192.0.2.7") from None
     return text
 
 
@@ -76,6 +87,7 @@ class Settings(BaseSettings):
     database_url: str | None = None
     admin_token: SecretStr | None = Field(default=None, min_length=16)
     secret_key: SecretStr | None = Field(default=None, min_length=16)
+    secret_key_old: SecretStr | None = Field(default=None, min_length=16)
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
@@ -89,6 +101,8 @@ class Settings(BaseSettings):
     allow_unpriced: bool = False
     topup_url: str | None = Field(default=None, pattern=r"^https?://")
     cors_origins: Annotated[str, AfterValidator(_origins)] = ""
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
@@ -98,6 +112,7 @@ class Settings(BaseSettings):
     upstream_connect_timeout: Seconds = Field(default=10.0, gt=0)
     upstream_idle_timeout: Seconds = Field(default=300.0, gt=0)
     upstream_total_timeout: Seconds = Field(default=3600.0, gt=0)
+    allow_link_local_upstreams: bool = False
     client_idle_timeout: Seconds = Field(default=300.0, gt=0)
     keepalive: Seconds = Field(default=0, ge=0, le=3600)
     drain_wait: Seconds = Field(default=120.0, gt=0)
@@ -106,6 +121,8 @@ class Settings(BaseSettings):
     spool_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
     background_wait: Seconds = Field(default=86_400.0, gt=0)
     shutdown_wait: Seconds = Field(default=30.0, ge=0)
+    change_feed: Literal["auto", "poll"] = "auto"
+    change_poll: Seconds = Field(default=1.0, gt=0)
     log_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -124,6 +141,12 @@ class Settings(BaseSettings):
         if unknown := sorted(parsed.query.keys() - _URL_PARAMETERS):
             raise ValueError(f"has the parameter `{unknown[0]}`; known are {', '.join(sorted(_URL_PARAMETERS))}")
         return url
+
+    @property
+    def former_secret_keys(self) -> list[str]:
+        """Of `SECRET_KEY_OLD`: separated by commas, or one that has commas itself."""
+        text = self.secret_key_old.get_secret_value() if self.secret_key_old else ""
+        return list(dict.fromkeys(key for key in (*map(str.strip, text.split(",")), text) if key))
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

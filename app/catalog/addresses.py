@@ -9,6 +9,8 @@ has itself; any other takes the whole of it.
 import re
 from urllib.parse import urlsplit
 
+from app.catalog.metadata_addresses import REFUSED, is_refused
+
 _VERSION = re.compile(r"v\d+(?:\.\d+)?(?:(?:alpha|beta|preview)\d*)?", re.IGNORECASE)
 _OWN_VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?(?=/)")
 _ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages", "/models")
@@ -37,7 +39,7 @@ def auth_headers(auth: str, protocol_auth: str, secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"} if scheme == "bearer" else {scheme: secret}
 
 
-def parse_base_url(text: str) -> str:
+def parse_base_url(text: str, *, allow_link_local: bool = False) -> str:
     """Without trailing slashes. Raises `ValueError` with what to change."""
     base = text.strip().rstrip("/")
     try:
@@ -47,6 +49,8 @@ def parse_base_url(text: str) -> str:
         raise ValueError("is no URL: check its host and port") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("must start with http:// or https:// and a host, as in https://api.openai.com/v1")
+    if not allow_link_local and is_refused(host):
+        raise ValueError(REFUSED)
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no user name or password; give the secret as `api_key`")
     if "?" in base or "#" in base:

@@ -1,20 +1,21 @@
 """Who calls: the owner of a platform key and what the key may do.
 
-A key's answer is kept for `REMEMBERED` seconds. That can't let a revoked or rotated key through: the reserve step looks
-again at each call, under lock. What else the key may do is as old as that. An unknown key is asked for every time, so
-that a key inserted by the platform works at once.
+A key's answer is kept for `REMEMBERED` seconds, unless the change feed says that the key or its user has changed. That
+can't let a revoked or rotated key through: the reserve step looks again at each call, under lock. An unknown key is asked
+for every time, so that a key inserted by the platform works at once.
 """
 
 import asyncio
 import hashlib
 import time
 from collections import OrderedDict
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,7 +23,8 @@ from app.catalog.groups import Group, fits
 from app.database import Database
 from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
-from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey, SpendGroup, UserPolicy
+from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey, RetiredSecret, SpendGroup, UserPolicy
+from app.runtime.change_feed import caller_notices
 from app.runtime.tasks import OwnedTasks
 
 REMEMBERED = 5.0
@@ -65,7 +67,7 @@ class Callers:
         self._default_credit = default_credit
         self._longest_wait = longest_wait
         self._asking: dict[bytes, asyncio.Future[Caller]] = {}
-        self._known: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[float, Caller, tuple[str, str]]] = OrderedDict()
 
     async def find(self, token: str) -> Caller:
         """Raises `Unauthenticated` for a key that is unknown, disabled or expired, `Unavailable` where that can't be told in
@@ -92,22 +94,31 @@ class Callers:
             answer.set_exception(error)
             answer.exception()  # marks it as seen: all who asked may have left
         else:
-            self._remember(digest, caller)
+            if self._asking.get(digest) is answer:  # else what was read may be older than what `forget` was told of
+                self._remember(digest, caller)
             answer.set_result(caller)
         finally:
-            self._asking.pop(digest, None)
+            if self._asking.get(digest) is answer:
+                del self._asking[digest]
 
     def _remember(self, digest: bytes, caller: Caller) -> None:
-        self._known[digest] = (time.monotonic() + REMEMBERED, caller)
+        notices = caller_notices(key_id=caller.key_id, user_id=caller.user_id)
+        self._known[digest] = (time.monotonic() + REMEMBERED, caller, notices)
         self._known.move_to_end(digest)
         if len(self._known) > MOST_REMEMBERED:
             self._known.popitem(last=False)
 
-    def forget(self) -> None:
-        """Asks the database for every key anew. For the process that has just changed one."""
-        self._known.clear()
+    def forget(self, notices: Set[str] | None = None) -> None:
+        """Asks the database anew for the keys that are meant by `notices` (see `change_feed`), or for every key."""
+        self._asking.clear()
+        if notices is None:
+            self._known.clear()
+            return
+        for digest in [digest for digest, (_, _, own) in self._known.items() if not notices.isdisjoint(own)]:
+            del self._known[digest]
 
     async def _look_up(self, session: AsyncSession, key_hash: str) -> Caller:
+        retired = select(RetiredSecret.key_id).where(RetiredSecret.key_hash == key_hash, RetiredSecret.valid_until > func.clock_timestamp())
         query = (
             select(PlatformApiKey.id, PlatformApiKey.user_id, KeyPolicy, Account.disabled_at, Account.user_id, KeyMeter.key_id, SpendGroup)
             .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
@@ -115,7 +126,9 @@ class Callers:
             .outerjoin(Account, Account.user_id == PlatformApiKey.user_id)
             .outerjoin(UserPolicy, UserPolicy.user_id == PlatformApiKey.user_id)
             .outerjoin(SpendGroup, SpendGroup.id == func.coalesce(KeyPolicy.group_id, UserPolicy.group_id))
-            .where(PlatformApiKey.key_hash == key_hash)
+            .where(or_(PlatformApiKey.key_hash == key_hash, PlatformApiKey.id == retired.scalar_subquery()))
+            .order_by((PlatformApiKey.key_hash == key_hash).desc().nulls_last())
+            .limit(1)
         )
         row = (await session.execute(query)).one_or_none()
         if row is None or row[1] is None:

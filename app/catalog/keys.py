@@ -7,11 +7,11 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy import Select, delete, exists, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +19,7 @@ from app.catalog import checks
 from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import NotFound
-from app.models import KeyMeter, KeyPolicy, PlatformApiKey, SpendGroup, User
+from app.models import KeyMeter, KeyPolicy, PlatformApiKey, RetiredSecret, SpendGroup, User
 from app.paging import Page, cut, decode
 
 LISTING = "keys"
@@ -29,7 +29,8 @@ _TAKEN = "Another key has this name or secret."
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`models` and `allowed_ips` None: all. Limits None: none of the key's own."""
+    """`models` and `allowed_ips` None: all. Limits None: none of the key's own. `old_secret_until`: when the last of the
+    secrets that were replaced stops working; None where none works any more."""
 
     id: int
     user_id: str | None
@@ -52,9 +53,12 @@ class Key:
     disabled: bool
     disabled_at: datetime | None
     created_at: datetime | None
+    old_secret_until: datetime | None
 
     @classmethod
-    def of(cls, key: PlatformApiKey, policy: KeyPolicy | None, meter: KeyMeter | None, group: str | None) -> Self:
+    def of(
+        cls, key: PlatformApiKey, policy: KeyPolicy | None, meter: KeyMeter | None, group: str | None, old_secret_until: datetime | None
+    ) -> Self:
         return cls(
             id=key.id,
             user_id=key.user_id,
@@ -77,6 +81,7 @@ class Key:
             disabled=policy is not None and policy.disabled_at is not None,
             disabled_at=policy.disabled_at if policy else None,
             created_at=policy.created_at if policy else None,
+            old_secret_until=old_secret_until,
         )
 
 
@@ -129,17 +134,32 @@ async def update_key(session: AsyncSession, *, key_id: int, changes: Mapping[str
     return await get_key(session, key_id=key_id)
 
 
-async def rotate_key(session: AsyncSession, *, key_id: int) -> tuple[Key, str]:
-    """A new secret in place of the old one, which stops working when this commits."""
-    await get_key(session, key_id=key_id)
+async def rotate_key(session: AsyncSession, *, key_id: int, overlap: timedelta = timedelta(0)) -> tuple[Key, str]:
+    """A new secret in place of the old one, which goes on working for `overlap`. Without one, it and all that were replaced
+    before it stop working when this commits."""
+    locked = select(PlatformApiKey.key_hash).where(PlatformApiKey.id == key_id).with_for_update(key_share=True)
+    old_hash = (await session.execute(locked)).scalar()
+    out_of_use = RetiredSecret.valid_until <= func.clock_timestamp() if overlap else true()
+    await session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == key_id, out_of_use))
+    if overlap and old_hash is not None:
+        retired = insert(RetiredSecret).values(key_hash=old_hash, key_id=key_id, valid_until=func.clock_timestamp() + overlap)
+        await session.execute(
+            retired.on_conflict_do_update(
+                index_elements=[RetiredSecret.key_hash],
+                set_={"key_id": retired.excluded.key_id, "valid_until": retired.excluded.valid_until},
+            )
+        )
     secret, stored = _new_secret()
     await session.execute(update(PlatformApiKey).where(PlatformApiKey.id == key_id).values(stored))
     return await get_key(session, key_id=key_id), secret
 
 
-def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter, str]:
+def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter, str, datetime]:
+    old_secret_until = select(func.max(RetiredSecret.valid_until)).where(
+        RetiredSecret.key_id == PlatformApiKey.id, RetiredSecret.valid_until > func.clock_timestamp()
+    )
     return (
-        select(PlatformApiKey, KeyPolicy, KeyMeter, SpendGroup.name)
+        select(PlatformApiKey, KeyPolicy, KeyMeter, SpendGroup.name, old_secret_until.scalar_subquery())
         .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
         .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
         .outerjoin(SpendGroup, SpendGroup.id == KeyPolicy.group_id)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from app.catalog.addresses import auth_headers, join_url
+from app.catalog.metadata_addresses import REFUSED, is_refused
 from app.catalog.model_routes import routes_of
 from app.catalog.upstreams import find_upstream
 from app.catalog.vault import Vault
@@ -52,8 +53,11 @@ class _Answer:
         return parsed if isinstance(parsed, dict) else {}
 
 
-async def probe_upstream(database: Database, *, vault: Vault, upstream_id: int, model: str | None) -> ProbeResult:
-    """`model`: as clients call it; by default the first that the upstream serves by name."""
+async def probe_upstream(
+    database: Database, *, vault: Vault, upstream_id: int, model: str | None, allow_link_local: bool = False
+) -> ProbeResult:
+    """`model`: as clients call it; by default the first that the upstream serves by name. `allow_link_local`: see
+    `metadata_addresses`."""
     async with database.reading() as session:
         upstream = await find_upstream(session, upstream_id=upstream_id)
         name = _upstream_model(await routes_of(session, upstream_ids=[upstream_id]), model)
@@ -61,8 +65,8 @@ async def probe_upstream(database: Database, *, vault: Vault, upstream_id: int, 
     url = join_url(upstream.base_url, "/v1/chat/completions")
     started = time.monotonic()
     try:
-        answer = await _ask(url, auth_headers(upstream.auth, "bearer", secret), name)
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as failed:
+        answer = await _ask(url, auth_headers(upstream.auth, "bearer", secret), name, {} if allow_link_local else {"trace": _look_where})
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _RefusedAddressError) as failed:
         return ProbeResult(False, name, None, _since(started), None, _without(secret, str(failed) or type(failed).__name__))
     usage = answer.json().get("usage")
     error = _error(answer)
@@ -76,19 +80,37 @@ async def probe_upstream(database: Database, *, vault: Vault, upstream_id: int, 
     )
 
 
-async def _ask(url: str, headers: dict[str, str], model: str) -> _Answer:
+class _RefusedAddressError(Exception):
+    """Where an upstream's name leads."""
+
+
+async def _look_where(event: str, information: dict[str, Any]) -> None:
+    """httpcore's trace: ends the call, before anything is sent, where the connection has come to an address that is refused.
+    https://www.encode.io/httpcore/extensions/#trace"""
+    match event:
+        case "connection.connect_tcp.started":
+            host = information["host"]
+        case "connection.connect_tcp.complete":
+            host = information["return_value"].get_extra_info("server_addr")[0]
+        case _:
+            return
+    if is_refused(host):
+        raise _RefusedAddressError(f"The address {REFUSED}.")
+
+
+async def _ask(url: str, headers: dict[str, str], model: str, extensions: dict[str, Any]) -> _Answer:
     body = {"model": model, "messages": [{"role": "user", "content": "Say hi."}]}
     async with httpx.AsyncClient(timeout=TIMEOUT, headers=headers, trust_env=False) as client:
-        answer = await _post(client, url, {**body, "max_tokens": MOST_OUTPUT})
+        answer = await _post(client, url, {**body, "max_tokens": MOST_OUTPUT}, extensions)
         # OpenAI's newer models refuse `max_tokens`, and many other servers know nothing else
         if answer.status == 400 and b"max_completion_tokens" in answer.body:
-            answer = await _post(client, url, {**body, "max_completion_tokens": MOST_OUTPUT})
+            answer = await _post(client, url, {**body, "max_completion_tokens": MOST_OUTPUT}, extensions)
     return answer
 
 
-async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> _Answer:
+async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any], extensions: dict[str, Any]) -> _Answer:
     received = bytearray()
-    async with client.stream("POST", url, json=body) as response:
+    async with client.stream("POST", url, json=body, extensions=extensions) as response:
         async for part in response.aiter_bytes():
             received += part
             if len(received) > LARGEST_ANSWER:

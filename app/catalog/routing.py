@@ -1,7 +1,7 @@
 """What operators defined, as the data plane reads it: routes, models and prices, in memory.
 
 The whole catalog is one immutable `Snapshot`, replaced at once when the database's `catalog_version` has moved, whoever
-moved it. A process sees its own changes at once (`refresh`) and those of others within `POLL` seconds. While the
+moved it. A process sees its own changes at once (`refresh`), and those of others as the change feed tells it. While the
 database is away the last snapshot stays.
 """
 
@@ -23,9 +23,6 @@ from app.errors import ProxyError
 from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream
 
 log = structlog.get_logger(__name__)
-
-POLL = 1.0
-"""Seconds between two looks at the catalog's version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +139,6 @@ class Catalog:
         enabled = {upstream.id for upstream in rows.upstreams if upstream.disabled_at is None}
         named, wildcards = _group(rows.routes, {key: target for key, target in targets.items() if key in enabled})
         return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
-
-    async def watch(self) -> None:
-        """Follows the changes of others until cancelled. Says once that it can't, and once that it can again."""
-        follows = True
-        while True:
-            await asyncio.sleep(POLL)
-            try:
-                await self.refresh()
-            except Exception as error:
-                if follows:
-                    log.warning("the catalog stays as it was until it can be read again", error=str(error))
-                follows = False
-            else:
-                if not follows:
-                    log.info("the catalog is followed again")
-                follows = True
 
     def _target(self, upstream: Upstream) -> Target | None:
         try:

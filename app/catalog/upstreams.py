@@ -82,11 +82,13 @@ async def create_upstream(
     models: Models,
     priority: int = PRIORITY,
     weight: int = WEIGHT,
+    allow_link_local: bool = False,
     **settings: Any,
 ) -> UpstreamRoutes:
-    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`, `tags`. Raises `Conflict` for a name that is taken."""
+    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`, `tags`. `allow_link_local`: see
+    `metadata_addresses`. Raises `Conflict` for a name that is taken."""
     upstream = Upstream()
-    _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault)
+    _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault, allow_link_local=allow_link_local)
     routes = parse_models(models)
     _check_order(priority, weight)
     session.add(upstream)
@@ -118,10 +120,12 @@ async def list_upstreams(session: AsyncSession, *, limit: int, cursor: str | Non
     )
 
 
-async def update_upstream(session: AsyncSession, *, vault: Vault, upstream_id: int, changes: Mapping[str, Any]) -> UpstreamRoutes:
+async def update_upstream(
+    session: AsyncSession, *, vault: Vault, upstream_id: int, changes: Mapping[str, Any], allow_link_local: bool = False
+) -> UpstreamRoutes:
     """What is absent stays. `api_key` None forgets the secret; `models` replaces all of them."""
     upstream = await find_upstream(session, upstream_id=upstream_id, lock=True)
-    _apply(upstream, changes, vault=vault)
+    _apply(upstream, changes, vault=vault, allow_link_local=allow_link_local)
     with explained(table="upstream", taken=_taken(upstream.name)):
         await session.flush()
     if changes.keys() & {"models", "priority", "weight"}:
@@ -149,12 +153,12 @@ async def _change_routes(session: AsyncSession, *, upstream_id: int, changes: Ma
         await replace_routes(session, upstream_id=upstream_id, models=models, priority=priority, weight=weight)
 
 
-def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault) -> None:
+def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault, allow_link_local: bool) -> None:
     if "name" in values:
         upstream.name = checks.text("name", values["name"], longest=100)
     if "base_url" in values:
         try:
-            upstream.base_url = parse_base_url(values["base_url"])
+            upstream.base_url = parse_base_url(values["base_url"], allow_link_local=allow_link_local)
         except ValueError as invalid:
             raise UnacceptableValue(f"base_url: {invalid}") from None
     if "api_key" in values:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 
 from app import logs
-from app.database import LEDGER_POOL
+from app.database import FEED_POOL, LEDGER_POOL
 from app.errors import StartupError
 from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings
@@ -20,10 +20,10 @@ def own_database(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    needed = settings.workers * (settings.database_pool + LEDGER_POOL)
+    needed = settings.workers * (settings.database_pool + LEDGER_POOL + FEED_POOL)
     if needed > EmbeddedPostgres.CONNECTIONS:
         raise StartupError(
-            f"WORKERS x (DATABASE_POOL + {LEDGER_POOL} of the ledger) is {needed} connections, and the embedded PostgreSQL has "
+            f"WORKERS x (DATABASE_POOL + {LEDGER_POOL + FEED_POOL} of its own) is {needed} connections, and the embedded PostgreSQL has "
             f"{EmbeddedPostgres.CONNECTIONS}: lower WORKERS ({settings.workers}) or DATABASE_POOL ({settings.database_pool}), "
             "or set DATABASE_URL"
         )

@@ -17,6 +17,8 @@ demo = typer.Typer(no_args_is_help=True, help="The demo that a first start makes
 cli.add_typer(demo, name="demo")
 prices = typer.Typer(no_args_is_help=True, help="What calls cost.")
 cli.add_typer(prices, name="prices")
+upstreams = typer.Typer(no_args_is_help=True, help="Upstreams.")
+cli.add_typer(upstreams, name="upstreams")
 console = Console()
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Listen here. Default: PORT, else 8000.")]
@@ -105,6 +107,16 @@ def prices_set(
     from app.cli.prices import set_one
 
     set_one(settings, model=model, rates=rates)
+
+
+@upstreams.command("rotate-secrets")
+def upstreams_rotate_secrets() -> None:
+    """Encrypt all upstreams' secrets under SECRET_KEY that were under one of SECRET_KEY_OLD. Beside running proxies, too."""
+    settings = Settings.load()
+    from app.cli.upstreams import rotate_secrets
+
+    rotated = rotate_secrets(settings)
+    console.print(f"Encrypted under SECRET_KEY: {rotated.written} secrets now, {rotated.current} before.")
 
 
 def main() -> None:

@@ -81,9 +81,8 @@ def _share(secrets: dict[str, str], url: str) -> None:
 async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
     """Makes the demo on an empty embedded database, and adds providers. Returns the demo's key, while there is a demo."""
     assert settings.database_url is not None
-    assert settings.secret_key is not None
     database = Database(settings.database_url, pool_size=2)
-    vault = Vault(settings.secret_key.get_secret_value())
+    vault = Vault.of(settings)
     base_url, secret = own_url(settings) + PATH, os.environ[DEMO_SECRET]
     try:
         async with database.transaction() as session:

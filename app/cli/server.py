@@ -13,6 +13,7 @@ from rich.markup import escape
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
+from app.api.behind_proxies import behind_proxies
 from app.api.cors import for_browsers
 from app.api.data_plane import data_plane_first
 from app.cli.http_protocol import HttpProtocol
@@ -31,7 +32,11 @@ def app_of_worker() -> ASGIApp:
     """What uvicorn calls in each serving process."""
     settings = Settings.load()
     app = data_plane_first(create_app(settings, demo_secret=os.environ.get(DEMO_SECRET)))
-    return for_browsers(app, settings.cors_origins) if settings.cors_origins else app
+    if settings.cors_origins:
+        app = for_browsers(app, settings.cors_origins)
+    if settings.trusted_proxies:
+        app = behind_proxies(app, settings.trusted_proxies, header=settings.forwarded_header)
+    return app
 
 
 def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:

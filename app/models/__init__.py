@@ -13,6 +13,7 @@ from app.models.model import Model
 from app.models.model_price import ModelPrice
 from app.models.model_route import ModelRoute
 from app.models.platform_api_key import PlatformApiKey
+from app.models.retired_secret import RetiredSecret
 from app.models.spend_group import SpendGroup
 from app.models.upstream import Upstream
 from app.models.upstream_object import UpstreamObject
@@ -34,6 +35,7 @@ __all__ = [
     "ModelPrice",
     "ModelRoute",
     "PlatformApiKey",
+    "RetiredSecret",
     "SpendGroup",
     "Upstream",
     "UpstreamObject",

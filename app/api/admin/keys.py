@@ -1,5 +1,6 @@
 """`/admin/keys`."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -21,6 +22,8 @@ SpendLimit = Annotated[MoneyIn, Field(description="What the key may spend in tot
 PeriodLimit = Annotated[MoneyIn, Field(description="What may be spent in a day, or a month, of `LOG_TIME_ZONE`.", examples=["5.00"])]
 Group = Annotated[str, Field(min_length=1, max_length=100, examples=["vip"])]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER, strict=True, examples=[60])]
+LONGEST_OVERLAP = 90 * 24 * 3600
+"""Seconds."""
 AllowedIps = Annotated[list[str], Field(max_length=1000, description="Addresses and CIDR networks.", examples=[["10.0.0.0/8", "::1"]])]
 Scope = Annotated[Literal["key", "account"], Field(description="Whose rows the key sees in `/logs`.", examples=["key"])]
 
@@ -61,6 +64,12 @@ class KeyChanges(Request):
     disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
 
 
+class Rotation(Request):
+    overlap_seconds: int = Field(
+        default=0, ge=0, le=LONGEST_OVERLAP, strict=True, description="For how long the old secret works too.", examples=[3600]
+    )
+
+
 class KeyAnswer(Answer):
     id: int = Field(examples=[1])
     user_id: str | None = Field(examples=["alice"])
@@ -83,6 +92,7 @@ class KeyAnswer(Answer):
     disabled: bool
     disabled_at: Moment | None
     created_at: Moment | None
+    old_secret_until: Moment | None = Field(description="Until when a secret that was replaced works too.", examples=[None])
 
 
 class KeyWithSecret(KeyAnswer):
@@ -139,10 +149,12 @@ async def disable(services: ServicesOf, key_id: NumericId) -> KeyAnswer:
 
 
 @router.post("/{key_id}/rotate", summary="Give a key a new secret", responses=documented(404))
-async def rotate(services: ServicesOf, key_id: NumericId) -> KeyWithSecret:
-    """The old secret stops working at once; id, limits and use stay. The new one is shown this once."""
+async def rotate(services: ServicesOf, key_id: NumericId, body: Rotation | None = None) -> KeyWithSecret:
+    """The new secret is shown this once. It is the same key: id, limits and use stay, and secrets that overlap share them.
+    Without an overlap all older secrets stop working at once, also those that an earlier overlap let work on."""
+    overlap = timedelta(seconds=body.overlap_seconds if body else 0)
     async with services.changing_callers() as session:
-        key, secret = await rotate_key(session, key_id=key_id)
+        key, secret = await rotate_key(session, key_id=key_id, overlap=overlap)
     return _with_secret(key, secret)
 
 

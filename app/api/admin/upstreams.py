@@ -138,7 +138,9 @@ class ProbeAnswer(Answer):
 async def create(services: ServicesOf, body: NewUpstream) -> UpstreamAnswer:
     """Models named without `*` get a row in `model`; a wildcard serves whatever has a price."""
     async with services.changing_catalog() as session:
-        upstream = await create_upstream(session, vault=services.vault, **body.model_dump())
+        upstream = await create_upstream(
+            session, vault=services.vault, allow_link_local=services.settings.allow_link_local_upstreams, **body.model_dump()
+        )
     return UpstreamAnswer.model_validate(upstream)
 
 
@@ -160,7 +162,13 @@ async def show(services: ServicesOf, upstream_id: NumericId) -> UpstreamAnswer:
 async def change(services: ServicesOf, upstream_id: NumericId, body: UpstreamChanges) -> UpstreamAnswer:
     """`"disabled": false` brings a deleted upstream back, with its routes and its secret."""
     async with services.changing_catalog() as session:
-        upstream = await update_upstream(session, vault=services.vault, upstream_id=upstream_id, changes=body.model_dump())
+        upstream = await update_upstream(
+            session,
+            vault=services.vault,
+            upstream_id=upstream_id,
+            changes=body.model_dump(),
+            allow_link_local=services.settings.allow_link_local_upstreams,
+        )
     return UpstreamAnswer.model_validate(upstream)
 
 
@@ -177,4 +185,11 @@ async def probe(services: ServicesOf, upstream_id: NumericId, body: Probe | None
     """A chat call of at most 16 output tokens, 30 seconds at most; billed by the upstream, to nobody here. What went wrong is in
     `error`, and the status of this answer is 200 all the same. 502: the stored secret can't be read."""
     model = body.model if body else None
-    return ProbeAnswer.model_validate(await probe_upstream(services.database, vault=services.vault, upstream_id=upstream_id, model=model))
+    result = await probe_upstream(
+        services.database,
+        vault=services.vault,
+        upstream_id=upstream_id,
+        model=model,
+        allow_link_local=services.settings.allow_link_local_upstreams,
+    )
+    return ProbeAnswer.model_validate(result)

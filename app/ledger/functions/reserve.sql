@@ -59,7 +59,10 @@ BEGIN
                 WHEN NOT has_lease THEN 'no_lease'
                 WHEN account.user_id IS NULL THEN 'user_gone'
                 WHEN key.id IS NULL OR meter.key_id IS NULL OR key.user_id IS DISTINCT FROM asked.user_id
-                    OR key.key_hash IS DISTINCT FROM asked.key_hash THEN 'key_gone'
+                    OR key.key_hash IS DISTINCT FROM asked.key_hash AND NOT EXISTS (
+                        SELECT FROM aigcspace.retired_secret old
+                        WHERE old.key_hash = asked.key_hash AND old.key_id = asked.key_id AND old.valid_until > now_at
+                    ) THEN 'key_gone'
                 WHEN account.disabled_at IS NOT NULL THEN 'user_disabled'
                 WHEN policy.disabled_at IS NOT NULL THEN 'key_disabled'
                 WHEN policy.expires_at <= now_at THEN 'key_expired'
