@@ -1,6 +1,7 @@
 """A session of Claude Code: a probe, a title, a count, and turns with tools, whose cache grows. Each call is a row, and
 what it sends and gets goes through unaltered."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_each_call_of_a_session_is_a_row_with_its_cache_and_its_bill(scene: Scen
     rows = assert_rows(scene, [*small, None, *turns], prices={small_of(scene): SMALL_RATES, f"claude-{scene.model}": RATES})
     assert [row["is_stream"] for row in rows] == [False, True, False, True, True, True]
     assert [row["api"] for row in rows] == ["messages"] * 2 + ["messages.count_tokens"] + ["messages"] * 3
-    assert {row["end_user"] for row in rows if row["api"] == "messages"} == {METADATA["user_id"]}
+    assert {row["end_user"] for row in rows if row["api"] == "messages"} == {json.loads(METADATA["user_id"])["device_id"]}
 
 
 def test_what_it_sends_reaches_the_upstream_unaltered(scene: Scene, claude_code: ClaudeCode) -> None:
