@@ -5,6 +5,7 @@ import gzip
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from tests.acceptance.refusals import assert_envelope, assert_one_free_failed_row, no_row
+from tests.acceptance.test_body_limit import raw_exchange
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.forms import BOUNDARY, FORM, form, hearing, part, sound
@@ -24,7 +26,7 @@ from tests.harness.scene import scene as set_scene
 PATH = "/v1/audio/transcriptions"
 EDITS = "/v1/images/edits"
 SECONDS = {"second": "0.0001"}
-LIMIT = 2_000_000
+LIMIT = 900_000
 MEGABYTE = 1024 * 1024
 
 
@@ -35,7 +37,12 @@ def proxy(proxies: Callable[..., Proxy]) -> Proxy:
 
 @pytest.fixture(scope="module")
 def narrow(proxies: Callable[..., Proxy]) -> Proxy:
-    return proxies(MAX_UPLOAD_BYTES=str(LIMIT), UPLOADS_MAX_BYTES=str(MEGABYTE), CLIENT_IDLE_TIMEOUT="0.5")
+    return proxies(MAX_UPLOAD_BYTES=str(LIMIT), UPLOADS_MAX_BYTES=str(MEGABYTE))
+
+
+@pytest.fixture(scope="module")
+def hasty(proxies: Callable[..., Proxy]) -> Proxy:
+    return proxies(CLIENT_IDLE_TIMEOUT="0.5")
 
 
 @pytest.fixture
@@ -49,22 +56,26 @@ def narrow_scene(narrow: Proxy, db: Database) -> Iterator[Scene]:
         yield scene
 
 
+@pytest.fixture
+def hasty_scene(hasty: Proxy, db: Database) -> Iterator[Scene]:
+    with Admin(hasty.url) as admin, set_scene(hasty, admin, db, rates=SECONDS) as scene:
+        yield scene
+
+
 def post(scene: Scene, body: bytes, path: str = PATH, **headers: str) -> httpx.Response:
     return scene.http.post(path, content=body, headers={"content-type": FORM} | headers)
 
 
-def open_uploads(proxy: Proxy) -> list[str]:
-    """The files without names that the proxy holds open."""
-    folder = Path(f"/proc/{proxy.process.pid}/fd")
+def open_uploads(proxy: Proxy) -> dict[str, int]:
+    """The files without names that the proxy holds open, and their sizes."""
     if not sys.platform.startswith("linux"):
         pytest.skip("which files are open is asked of /proc")
-    found = []
-    for link in folder.iterdir():
-        try:
-            found.append(str(link.readlink()))
-        except FileNotFoundError:
-            continue
-    return [name for name in found if "/uploads/" in name]
+    found = {}
+    for link in Path(f"/proc/{proxy.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if "/uploads/" in (name := str(link.readlink())):
+                found[name] = link.stat().st_size
+    return found
 
 
 def assert_nothing_left(scene: Scene) -> None:
@@ -183,34 +194,33 @@ def test_a_refused_upload_leaves_nothing(new_scene: Callable[..., Scene]) -> Non
 
 
 def test_an_upload_over_the_limit_is_refused_at_once(narrow_scene: Scene) -> None:
-    with socket.create_connection(("127.0.0.1", narrow_scene.proxy.port), 10) as connection:
-        connection.sendall(head(narrow_scene, f"Content-Length: {LIMIT + 1}"))
-        assert b" 413 " in connection.recv(65_536)
+    answer = raw_exchange(narrow_scene, [head(narrow_scene, f"Content-Length: {LIMIT + 1}")])
+
+    assert str(LIMIT) in assert_envelope(answer, 413, "body_too_large")["message"]
     narrow_scene.assert_nothing_happened()
 
 
 def test_an_upload_that_says_no_length_is_refused_where_it_passes_the_limit(narrow_scene: Scene) -> None:
-    start = part("model", narrow_scene.model) + part("file", b"", filename="a")[:-2]
-    with socket.create_connection(("127.0.0.1", narrow_scene.proxy.port), 10) as connection:
-        connection.sendall(head(narrow_scene, "Transfer-Encoding: chunked"))
-        connection.sendall(b"%x\r\n%b\r\n" % (len(start), start))
-        for _ in range(3):
-            connection.sendall(b"%x\r\n%b\r\n" % (MEGABYTE // 8, b"x" * (MEGABYTE // 8)))
-        wait_until(lambda: open_uploads(narrow_scene.proxy), what="the upload lies there")
-        for _ in range(16):
-            connection.sendall(b"%x\r\n%b\r\n" % (MEGABYTE // 8, b"x" * (MEGABYTE // 8)))
-        received = connection.recv(65_536)
-    assert b" 413 " in received or b" 503 " in received
+    start = part("model", narrow_scene.model) + part("file", b"x" * (LIMIT // 2), filename="a")[:-2]
+    chunks = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (start, b"x" * (LIMIT // 2))]
+
+    answer = raw_exchange(narrow_scene, [head(narrow_scene, "Transfer-Encoding: chunked"), *chunks])
+
+    assert_envelope(answer, 413, "body_too_large")
     assert_nothing_left(narrow_scene)
 
 
-def test_there_is_no_room_for_more_than_so_much(narrow_scene: Scene) -> None:
-    answer = post(narrow_scene, hearing(narrow_scene.model, b"x" * (MEGABYTE + MEGABYTE // 2)))
+def test_there_is_no_room_for_more_than_so_much_at_once(narrow_scene: Scene) -> None:
+    body = hearing(narrow_scene.model, b"x" * (LIMIT - 1000))
+    with socket.create_connection(("127.0.0.1", narrow_scene.proxy.port), 10) as connection:
+        connection.sendall(head(narrow_scene, f"Content-Length: {len(body)}") + body[:-100])
+        wait_until(lambda: sum(open_uploads(narrow_scene.proxy).values()) > LIMIT // 2, what="the first lies there")
+        answer = post(narrow_scene, body)
 
     assert_envelope(answer, 503, "no_room_for_upload")
     assert answer.headers["retry-after"]
     assert_nothing_left(narrow_scene)
-    assert post(narrow_scene, hearing(narrow_scene.model, sound(20))).status_code == 200
+    assert post(narrow_scene, body).status_code == 200
 
 
 @pytest.mark.parametrize("sent", [200, 600_000])
@@ -226,15 +236,11 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(scene: Scene, sent: i
     assert_nothing_left(scene)
 
 
-def test_an_upload_that_stops_coming_is_ended(narrow_scene: Scene) -> None:
-    with socket.create_connection(("127.0.0.1", narrow_scene.proxy.port), 10) as connection:
-        connection.sendall(head(narrow_scene, "Content-Length: 100000") + f"--{BOUNDARY}\r\n".encode())
-        received = b""
-        while b"body_stalled" not in received and (piece := connection.recv(65_536)):
-            received += piece
-    assert b" 400 " in received
-    assert b"body_stalled" in received
-    assert_nothing_left(narrow_scene)
+def test_an_upload_that_stops_coming_is_ended(hasty_scene: Scene) -> None:
+    answer = raw_exchange(hasty_scene, [head(hasty_scene, "Content-Length: 100000") + f"--{BOUNDARY}\r\n".encode()])
+
+    assert_envelope(answer, 400, "body_stalled")
+    assert_nothing_left(hasty_scene)
 
 
 def test_an_upstream_that_answers_before_it_has_read_all(scene: Scene) -> None:
