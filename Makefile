@@ -24,12 +24,12 @@ $(VENV)/installed-dev: $(VENV)/installed tests/requirements.lock
 # Clients that need releases of their own, or node: where there is none, their tests are skipped.
 clients: $(VENV)/langchain/installed $(if $(shell command -v npm),$(VENV)/installed-node)
 
-$(VENV)/langchain/installed: tests/clients/langchain.lock $(VENV)/installed
+$(VENV)/langchain/installed: tests/clients/langchain.lock | $(VENV)/installed
 	@test -x $(VENV)/langchain/bin/python || $(BIN)/python -m venv $(VENV)/langchain
 	$(VENV)/langchain/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-$(VENV)/installed-node: tests/clients/node/package-lock.json $(VENV)/installed
+$(VENV)/installed-node: tests/clients/node/package-lock.json | $(VENV)/installed
 	@npm ci --prefix tests/clients/node --ignore-scripts --no-audit --no-fund --silent && touch $@ \
 		|| echo "npm could not install the clients of tests/clients/node: their tests are skipped"
 
