@@ -146,6 +146,20 @@ class StandIn:
         self._hold = Gate()
         return self._hold
 
+    def always(self, answer: Answer | None) -> None:
+        """What each call gets from now on that nothing else is scripted for; None: the honest model's answers."""
+        self._always = answer
+
+    def refuse(self) -> None:
+        """From now on nobody listens there, and what was connected isn't any longer."""
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(10)
+
+    def listen(self) -> None:
+        """Again, where it did before."""
+        port = int(self.url.rpartition(":")[2])
+        starting = asyncio.start_server(self._serve, "127.0.0.1", port, backlog=1024)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(10)
+
     def _next(self, answer: Answer, *, always: bool = False) -> Answer:
         if always:
             self._always = answer
@@ -202,11 +216,14 @@ class StandIn:
     def _scripted(self) -> Answer | None:
         return self._script.popleft() if self._script else self._always
 
-    async def _stop(self) -> None:
+    async def _hang_up(self) -> None:
         self._server.close()
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _stop(self) -> None:
+        await self._hang_up()
         await self._loop.shutdown_asyncgens()
 
 

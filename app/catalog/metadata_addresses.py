@@ -12,6 +12,7 @@ of Alibaba Cloud, 168.63.129.16 of Azure.
 import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 REFUSED = "is link-local or a cloud's metadata service; where that is meant, set ALLOW_LINK_LOCAL_UPSTREAMS=true"
 
@@ -54,3 +55,25 @@ def _of_numbers(host: str) -> IPv4Address | None:
         return IPv4Address(socket.inet_aton(host))
     except OSError:
         return None
+
+
+class RefusedAddressError(Exception):
+    """Where an upstream's name leads."""
+
+
+def looking_where(*, allow_link_local: bool) -> dict[str, Any]:
+    """Extensions of an httpx request, which end it with `RefusedAddressError` before anything is sent, where the connection has
+    come to an address that is refused. https://www.encode.io/httpcore/extensions/#trace"""
+    return {} if allow_link_local else {"trace": _look_where}
+
+
+async def _look_where(event: str, information: dict[str, Any]) -> None:
+    match event:
+        case "connection.connect_tcp.started":
+            host = information["host"]
+        case "connection.connect_tcp.complete":
+            host = information["return_value"].get_extra_info("server_addr")[0]
+        case _:
+            return
+    if is_refused(host):
+        raise RefusedAddressError(f"The address {REFUSED}.")

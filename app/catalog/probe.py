@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from app.catalog.addresses import auth_headers, join_url
-from app.catalog.metadata_addresses import REFUSED, is_refused
+from app.catalog.metadata_addresses import RefusedAddressError, looking_where
 from app.catalog.model_routes import routes_of
 from app.catalog.upstreams import find_upstream
 from app.catalog.vault import Vault
@@ -65,8 +65,8 @@ async def probe_upstream(
     url = join_url(upstream.base_url, "/v1/chat/completions")
     started = time.monotonic()
     try:
-        answer = await _ask(url, auth_headers(upstream.auth, "bearer", secret), name, {} if allow_link_local else {"trace": _look_where})
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, _RefusedAddressError) as failed:
+        answer = await _ask(url, auth_headers(upstream.auth, "bearer", secret), name, looking_where(allow_link_local=allow_link_local))
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, RefusedAddressError) as failed:
         return ProbeResult(False, name, None, _since(started), None, _without(secret, str(failed) or type(failed).__name__))
     usage = answer.json().get("usage")
     error = _error(answer)
@@ -78,24 +78,6 @@ async def probe_upstream(
         usage if isinstance(usage, dict) else None,
         error and _without(secret, error),
     )
-
-
-class _RefusedAddressError(Exception):
-    """Where an upstream's name leads."""
-
-
-async def _look_where(event: str, information: dict[str, Any]) -> None:
-    """httpcore's trace: ends the call, before anything is sent, where the connection has come to an address that is refused.
-    https://www.encode.io/httpcore/extensions/#trace"""
-    match event:
-        case "connection.connect_tcp.started":
-            host = information["host"]
-        case "connection.connect_tcp.complete":
-            host = information["return_value"].get_extra_info("server_addr")[0]
-        case _:
-            return
-    if is_refused(host):
-        raise _RefusedAddressError(f"The address {REFUSED}.")
 
 
 async def _ask(url: str, headers: dict[str, str], model: str, extensions: dict[str, Any]) -> _Answer:

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An upstream as a call needs it. `secret` never leaves the process but in the upstream's own header."""
+    """An upstream as a call needs it. `secrets`, of which `secret` is the first, never leave the process but in the
+    upstream's own header. `protocols` None: it speaks any."""
 
     id: int
     name: str
@@ -38,6 +39,8 @@ class Target:
     client_gone: str
     secret: str | None = field(repr=False)
     tags: frozenset[str] = frozenset()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    protocols: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ class Catalog:
 
     def _target(self, upstream: Upstream) -> Target | None:
         try:
-            secret = self._vault.decrypt(upstream.secret) if upstream.secret else None
+            stored = [*([upstream.secret] if upstream.secret else ()), *(upstream.more_secrets or ())]
+            secrets = tuple(map(self._vault.decrypt, stored))
         except ProxyError as unreadable:
             log.error("upstream is left out", upstream=upstream.name, reason=str(unreadable))
             return None
@@ -154,8 +158,10 @@ class Catalog:
             is_local=upstream.is_local,
             stream_usage=upstream.stream_usage,
             client_gone=upstream.client_gone,
-            secret=secret,
+            secret=secrets[0] if secrets else None,
             tags=frozenset(upstream.tags or ()),
+            secrets=secrets,
+            protocols=None if upstream.protocols is None else frozenset(upstream.protocols),
         )
 
 

@@ -25,21 +25,25 @@ class Rotated:
 async def rotate_secrets(session: AsyncSession, *, vault: Vault) -> Rotated:
     """Disabled upstreams' too. Raises `Conflict` with the names of those whose secrets can't be read."""
     stored = select(Upstream).where(Upstream.secret.is_not(None)).order_by(Upstream.id).with_for_update(key_share=True)
-    upstreams = (await session.scalars(stored)).all()
-    written, unreadable = 0, []
-    for upstream in upstreams:
+    current, written, unreadable = 0, 0, []
+    for upstream in (await session.scalars(stored)).all():
         assert upstream.secret is not None
-        if vault.is_current(upstream.secret):
+        secrets = [upstream.secret, *(upstream.more_secrets or ())]
+        up_to_date = sum(map(vault.is_current, secrets))
+        current += up_to_date
+        if up_to_date == len(secrets):
             continue
         try:
-            upstream.secret = vault.encrypt(vault.decrypt(upstream.secret))
+            first, *more = [secret if vault.is_current(secret) else vault.encrypt(vault.decrypt(secret)) for secret in secrets]
         except UpstreamFailed:
             unreadable.append(upstream.name)
-        written += 1
+            continue
+        upstream.secret, upstream.more_secrets = first, more or None
+        written += len(secrets) - up_to_date
     if unreadable:
         raise Conflict(
             f"Nothing was changed: the secrets of {', '.join(map(repr, unreadable))} can't be read with SECRET_KEY or SECRET_KEY_OLD. "
             "Name the SECRET_KEY that they were stored with in SECRET_KEY_OLD, or set or forget these upstreams' `api_key` first.",
             code="secret_unreadable",
         )
-    return Rotated(written, len(upstreams) - written)
+    return Rotated(written, current)

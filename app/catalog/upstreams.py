@@ -28,6 +28,8 @@ PRIORITY, WEIGHT = 0, 1
 LARGEST_PRIORITY, LARGEST_WEIGHT = 1000, 1000
 LONGEST_SECRET = 4096
 HINT_LENGTH = 4
+MOST_SECRETS = 50
+"""Beside the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,12 @@ class UpstreamRoutes:
     auth: str
     has_api_key: bool
     api_key_hint: str | None
+    api_key_hints: list[str | None]
     is_local: bool
     stream_usage: str
     client_gone: str
     tags: list[str] | None
+    protocols: list[str] | None
     models: list[str] | dict[str, str]
     priority: int
     weight: int
@@ -60,10 +64,12 @@ class UpstreamRoutes:
             auth=upstream.auth,
             has_api_key=upstream.secret is not None,
             api_key_hint=upstream.secret_hint,
+            api_key_hints=[*([upstream.secret_hint] if upstream.secret else ()), *(upstream.more_secret_hints or ())],
             is_local=upstream.is_local,
             stream_usage=upstream.stream_usage,
             client_gone=upstream.client_gone,
             tags=upstream.tags,
+            protocols=upstream.protocols,
             models=shown(routes),
             priority=routes[0].priority if routes else PRIORITY,
             weight=routes[0].weight if routes else WEIGHT,
@@ -85,8 +91,8 @@ async def create_upstream(
     allow_link_local: bool = False,
     **settings: Any,
 ) -> UpstreamRoutes:
-    """`settings`: `api_key`, `auth`, `is_local`, `stream_usage`, `client_gone`, `tags`. `allow_link_local`: see
-    `metadata_addresses`. Raises `Conflict` for a name that is taken."""
+    """`settings`: `api_key`, `api_keys`, `auth`, `protocols`, `is_local`, `stream_usage`, `client_gone`, `tags`.
+    `allow_link_local`: see `metadata_addresses`. Raises `Conflict` for a name that is taken."""
     upstream = Upstream()
     _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault, allow_link_local=allow_link_local)
     routes = parse_models(models)
@@ -161,28 +167,54 @@ def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault, allow
             upstream.base_url = parse_base_url(values["base_url"], allow_link_local=allow_link_local)
         except ValueError as invalid:
             raise UnacceptableValue(f"base_url: {invalid}") from None
-    if "api_key" in values:
-        _set_secret(upstream, values["api_key"], vault=vault)
+    _apply_secrets(upstream, values, vault=vault)
     for plain in ("auth", "is_local", "stream_usage", "client_gone"):
         if plain in values:
             setattr(upstream, plain, values[plain])
-    if "tags" in values:
-        upstream.tags = None if values["tags"] is None else checked_tags("tags", values["tags"])
+    _apply_lists(upstream, values)
     if values.get("disabled") is False:
         upstream.disabled_at = None
     elif values.get("disabled") and upstream.disabled_at is None:
         upstream.disabled_at = func.now()
 
 
+def _apply_lists(upstream: Upstream, values: Mapping[str, Any]) -> None:
+    if "protocols" in values:
+        upstream.protocols = None if values["protocols"] is None else sorted(set(values["protocols"]))
+    if "tags" in values:
+        upstream.tags = None if values["tags"] is None else checked_tags("tags", values["tags"])
+
+
+def _apply_secrets(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault) -> None:
+    if "api_key" in values:
+        _set_secret(upstream, values["api_key"], vault=vault)
+    if "api_keys" in values:
+        _set_more_secrets(upstream, values["api_keys"] or [], vault=vault)
+    if upstream.more_secrets and upstream.secret is None:
+        raise UnacceptableValue("api_keys: come beside `api_key`. Give the first of them as `api_key`, or forget `api_keys` too.")
+
+
 def _set_secret(upstream: Upstream, secret: str | None, *, vault: Vault) -> None:
     if secret is None:
         upstream.secret, upstream.secret_hint = None, None
         return
+    upstream.secret, upstream.secret_hint = _stored("api_key", secret, vault=vault)
+
+
+def _set_more_secrets(upstream: Upstream, secrets: Sequence[str], *, vault: Vault) -> None:
+    if len(secrets) > MOST_SECRETS:
+        raise UnacceptableValue(f"api_keys: must be {MOST_SECRETS} at most")
+    stored = [_stored("api_keys", secret, vault=vault) for secret in secrets]
+    upstream.more_secrets = [encrypted for encrypted, _ in stored] or None
+    upstream.more_secret_hints = [hint for _, hint in stored] or None
+
+
+def _stored(field: str, secret: str, *, vault: Vault) -> tuple[bytes, str | None]:
+    """The secret encrypted, and its hint."""
     if not 1 <= len(secret) <= LONGEST_SECRET or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
-        raise UnacceptableValue(f"api_key: must have 1 to {LONGEST_SECRET} ASCII characters, without space or line breaks at its ends")
-    upstream.secret = vault.encrypt(secret)
+        raise UnacceptableValue(f"{field}: must have 1 to {LONGEST_SECRET} ASCII characters, without space or line breaks at its ends")
     # four characters of a short secret would give much of it away
-    upstream.secret_hint = secret[-HINT_LENGTH:] if len(secret) >= 4 * HINT_LENGTH else None
+    return vault.encrypt(secret), secret[-HINT_LENGTH:] if len(secret) >= 4 * HINT_LENGTH else None
 
 
 def _check_order(priority: int, weight: int) -> None:

@@ -6,7 +6,6 @@ largest limit that does is sent upstream; else the refusal says what would fit.
 """
 
 import asyncio
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -19,9 +18,11 @@ from app.catalog.routing import Catalog, ModelLimits, Route
 from app.errors import Forbidden, InsufficientCredit, InvalidRequest, LimitExceeded, NotFound, ProxyError, Unauthenticated, Unavailable
 from app.gateway.call_record import CallRecord
 from app.gateway.estimate import Tokenizer
+from app.gateway.order import in_order
 from app.gateway.protocols import CallRequest, Protocol
 from app.gateway.rate_headers import rate_headers
 from app.gateway.refused_until import RefusedUntil
+from app.gateway.spoken import spoken
 from app.ledger.hold import Decision, Hold, Holds
 from app.ledger.spool import Spool
 from app.settings import Settings
@@ -42,22 +43,39 @@ FREE = Price(id=None, model_name="", rates={"input": Decimal(0), "output": Decim
 
 @dataclass(slots=True)
 class AdmittedCall:
-    """A call that is held and may go upstream. `asks_usage`: usage is asked for on the client's behalf in a stream."""
+    """A call that is held and may go upstream, by one of `routes`, the first first. `route`, `secret`: of the attempt that is
+    under way, or has been answered."""
 
     protocol: Protocol
     request: CallRequest
     caller: Caller
     record: CallRecord
-    route: Route
+    routes: tuple[Route, ...]
     price: Price
     limits: ModelLimits
     open_ended: bool
-    asks_usage: bool
     bound: Bound = NO_BOUND
     ceiling: Decimal = Decimal(0)
     output_limit_applied: int | None = None
     rate_headers: Mapping[str, str] = field(default_factory=dict)
     attempts: list[dict[str, object]] = field(default_factory=list)
+    route: Route = field(init=False)
+    secret: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.route = self.routes[0]
+
+    def take(self, route: Route, secret: str | None) -> None:
+        self.secret = secret
+        if route is not self.route:
+            self.route = route
+            self.record.routed(route)
+
+    @property
+    def asks_usage(self) -> bool:
+        """Whether usage is asked for on the client's behalf in a stream."""
+        request = self.request
+        return request.is_stream and not request.wants_usage and self.route.target.stream_usage == "inject"
 
     @property
     def supposed_tier(self) -> str | None:
@@ -89,15 +107,14 @@ class Admitter:
         """`place`: the upstream that alone can serve the call. Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
         if not self.spool.accepting:
             raise Unavailable("Calls can't be recorded safely at the moment, so none is made. Try again shortly.", code="spool_unavailable")
-        route = self._route(caller, request, place)
-        record.routed(route)
+        routes = in_order(self._routes(caller, protocol, request, place), request.affinity or record.session)
+        record.routed(routes[0])
         price = record.price = self._price(request, record)
         record.price_of = self.catalog.snapshot.price
         limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
         bound, is_guess = self._bound(request, limits)
-        asks_usage = request.is_stream and not request.wants_usage and route.target.stream_usage == "inject"
         open_ended = request.open_ended or is_guess
-        call = AdmittedCall(protocol, request, caller, record, route, price, limits, open_ended, asks_usage)
+        call = AdmittedCall(protocol, request, caller, record, routes, price, limits, open_ended)
         call.set_bound(bound)
         decision = self.refused_until.known(caller.key_id) or await self._hold(call)
         if decision.outcome == "credit":
@@ -109,7 +126,7 @@ class Admitter:
         record.admitted(ceiling=call.ceiling, open_ended=open_ended, max_tokens_applied=call.output_limit_applied)
         return call
 
-    def _route(self, caller: Caller, request: CallRequest, place: int | None) -> Route:
+    def _routes(self, caller: Caller, protocol: Protocol, request: CallRequest, place: int | None) -> tuple[Route, ...]:
         if not caller.may_use(request.model):
             raise Forbidden(
                 f"This API key may not use the model {request.model!r}. `GET /v1/models` lists those that it may.", code="model_not_allowed"
@@ -131,8 +148,7 @@ class Admitter:
             routes = tuple(route for route in routes if caller.group.may_go_to(route.target.tags))
             if not routes:
                 raise Forbidden(f"No upstream of the model {request.model!r} is open to your group.", code="model_not_allowed")
-        best = [route for route in routes if route.priority == routes[0].priority]
-        return random.choices(best, weights=[route.weight for route in best])[0]  # noqa: S311 (balancing, no secret)
+        return spoken(routes, protocol, request.model)
 
     def _price(self, request: CallRequest, record: CallRecord) -> Price:
         if request.is_free:

@@ -93,7 +93,7 @@ async def _serve(gateway: Gateway, asked: AskedById, caller: Caller, client: Cli
     body = await client.read_body(largest=gateway.settings.max_body_bytes)
     kept = await _find(gateway, caller, asked) if asked.object_id is not None else None
     target = _target(gateway, kept) if kept else _place_of_new(gateway, caller, client)
-    headers = request_headers(client.headers, target, _protocol.auth)
+    headers = request_headers(client.headers, target, _protocol.auth, target.secret)
     query = urlencode([(name, value) for name, value in parse_qsl(client.scope["query_string"].decode("latin-1")) if name != "key"])
     url = join_url(target.base_url, quote(asked.path)) + (f"?{query}" if query else "")
     answer = await gateway.transport.send(asked.method, url, headers=headers, body=body or None)

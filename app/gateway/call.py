@@ -3,7 +3,7 @@
     authenticate   whose key is it?                                    authenticate.py
                    is what the request refers to by id theirs?         ownership.py
     admit          route, price, ceiling; the ceiling is held          admit.py
-    forward        to the upstream, as the client wrote it             forward.py
+    forward        to the upstream, as the client wrote it             order.py, failover.py, forward.py
     meter          the answer passes a tap                             relay.py, meter.py
     settle         what it cost; the row is in before the last byte    conclude.py, settle.py
 
@@ -30,7 +30,7 @@ from app.gateway.conclude import Conclusion
 from app.gateway.cost import wants_cost
 from app.gateway.departure import Departure, Drains
 from app.gateway.estimate import Tokenizer
-from app.gateway.forward import forward
+from app.gateway.failover import Failover
 from app.gateway.ownership import place_of
 from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, CallRequest, Protocol, TakesForms, model_named_in
 from app.gateway.receive import is_form, receive_form
@@ -66,9 +66,11 @@ class Gateway:
     tasks: OwnedTasks
     accepting: bool = True
     drains: Drains = field(init=False)
+    failover: Failover = field(init=False)
 
     def __post_init__(self) -> None:
         self.drains = Drains(wait=self.settings.drain_wait, most=self.settings.drain_most)
+        self.failover = Failover(self.settings, self.transport)
 
 
 async def handle_call(
@@ -127,7 +129,7 @@ async def _read_form(gateway: Gateway, protocol: TakesForms, asked: Asked, recor
 async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -> None:
     """Whatever happens in here, the call's hold comes to its end."""
     settling = Settling(gateway.settlement, longest_wait=gateway.settings.settle_wait)
-    departure = Departure(client, gateway.drains, may_drain=call.route.target.client_gone == "drain")
+    departure = Departure(client, gateway.drains, may_drain=lambda: call.route.target.client_gone == "drain")
     interrupted = partial(call.record.failure, reason="interrupted", http_status=500, error=INTERRUPTED, attempts=call.attempts)
     client.bound_sends(gateway.settings.client_idle_timeout)
     try:
@@ -151,7 +153,7 @@ async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure
     if call.request.is_stream:
         departure.watch(gateway.tasks)
     try:
-        answer = await departure.forwarding(forward(gateway.transport, call, client.headers))
+        answer = await departure.forwarding(gateway.failover.forward(call, client.headers, has_left=departure.is_known))
     except ClientGone:
         settling.submit(call.record.given_up(attempts=call.attempts))
         await settling.secured()
@@ -179,4 +181,6 @@ async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure
         else:
             await relay.body()
     finally:
+        if answer.is_broken and not departure.cancelled:
+            gateway.failover.broke_off(call)
         answer.close()

@@ -80,6 +80,12 @@ class CallRecord:
         self._row["end_user"] = clean(end_user, LONGEST_NAME)
         self._row["tags"] = tags
 
+    @property
+    def session(self) -> str | None:
+        """The session that the call belongs to, as its client tells."""
+        tags = self._row.get("tags")
+        return tags.get("session") if tags else None
+
     def routed(self, route: Route) -> None:
         self._row["model_id"] = route.model_id
         self._row["is_local"] = route.target.is_local

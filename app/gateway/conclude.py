@@ -123,7 +123,7 @@ class Conclusion:
     def _submit(self, end: _End, found: Found, reports: UsageReports | None) -> None:
         for flag in reports.flags() if reports else ():
             self._call.record.flag(flag)
-        secret = self._call.route.target.secret
+        secret = self._call.secret
         self._settling.submit(
             self._call.record.outcome(
                 status=end.status,

@@ -35,7 +35,7 @@ class Drains:
 class Departure:
     """One call's. `gone`: the watched client has left; `cancelled`: the upstream was, too."""
 
-    def __init__(self, client: Client, drains: Drains, *, may_drain: bool) -> None:
+    def __init__(self, client: Client, drains: Drains, *, may_drain: Callable[[], bool]) -> None:
         self.gone = False
         self.cancelled = False
         self._client = client
@@ -68,10 +68,14 @@ class Departure:
         self._stop = answer.close if answer.is_stream else _nothing
         return answer
 
+    def is_known(self) -> bool:
+        """Whether the client has left, while the answer is still to come."""
+        return self.gone if self._is_watched else self._client.is_gone()
+
     def has_happened(self) -> bool:
         """To be asked when the answer has ended: from then on nothing is cancelled."""
         self.end()
-        return self.gone if self._is_watched else self._client.is_gone()
+        return self.is_known()
 
     def end(self) -> None:
         if self._watch is not None:
@@ -84,7 +88,7 @@ class Departure:
 
     def _leave(self) -> None:
         self.gone = True
-        if self._may_drain and self._drains.begin():
+        if self._may_drain() and self._drains.begin():
             self._is_draining = True
             self._deadline = asyncio.get_running_loop().call_later(self._drains.wait, self._cancel)
         else:

@@ -4,7 +4,6 @@ What must: the model's name where it is mapped, the credentials, usage asked for
 was applied. Headers pass by the tables below, in either direction.
 """
 
-import time
 from collections.abc import Iterable
 from urllib.parse import quote
 
@@ -50,8 +49,7 @@ _PASSABLE = bytes(0x20 if (byte < 0x20 and byte != 0x09) or byte == 0x7F else by
 
 
 async def forward(transport: Transport, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]]) -> UpstreamAnswer:
-    """Raises `UpstreamFailed`, `UpstreamTimeout`. An upstream that refuses our own credentials has failed, too: that is
-    ours to mend, not the caller's."""
+    """One attempt, by the route that the call takes. Raises `UpstreamFailed`, `UpstreamTimeout`."""
     target = call.route.target
     body = call.protocol.rewrite(
         call.request,
@@ -59,30 +57,25 @@ async def forward(transport: Transport, call: AdmittedCall, client_headers: Iter
         output_limit=call.output_limit_applied,
         ask_usage=call.asks_usage,
     )
-    headers = request_headers(client_headers, target, call.protocol.auth)
+    headers = request_headers(client_headers, target, call.protocol.auth, call.secret)
     headers.setdefault("content-type", "application/json")
-    started = time.monotonic()
-    try:
-        answer = await transport.post(_url(call), headers=headers, body=body)
-    except BaseException as failed:  # also where the client has left meanwhile
-        call.attempts.append(_attempt(call, started, error=type(failed).__name__))
-        raise
-    call.attempts.append(_attempt(call, started, status=answer.status))
-    refuse_unusable(answer)
-    return answer
+    return await transport.post(_url(call), headers=headers, body=body)
 
 
-def request_headers(client_headers: Iterable[tuple[bytes, bytes]], target: Target, protocol_auth: str) -> dict[str, str]:
+def request_headers(
+    client_headers: Iterable[tuple[bytes, bytes]], target: Target, protocol_auth: str, secret: str | None
+) -> dict[str, str]:
     """What goes on of the client's headers, and our own credentials in the place of theirs."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in client_headers if name in REQUEST_HEADERS}
     headers["accept-encoding"] = "identity"
-    if target.secret is not None:
-        headers |= auth_headers(target.auth, protocol_auth, target.secret)
+    if secret is not None:
+        headers |= auth_headers(target.auth, protocol_auth, secret)
     return headers
 
 
 def refuse_unusable(answer: UpstreamAnswer) -> None:
-    """Raises `UpstreamFailed` for an answer that is not the client's to see."""
+    """Raises `UpstreamFailed` for an answer that is not the client's to see. An upstream that refuses our own credentials has
+    failed, too: that is ours to mend, not the caller's."""
     if answer.status in (401, 402, 403) or not (200 <= answer.status < 300 or 400 <= answer.status < 600):
         answer.close()
         if answer.status not in (401, 402, 403):
@@ -107,12 +100,3 @@ def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
         (name, value.translate(_PASSABLE)) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)
     ]
     return [*headers, _UNBUFFERED] if answer.is_stream else headers
-
-
-def _attempt(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:
-    attempt: dict[str, object] = {"upstream_id": call.route.target.id, "ms": round((time.monotonic() - started) * 1000)}
-    if status is not None:
-        attempt["status"] = status
-    if error is not None:
-        attempt["error"] = error
-    return attempt

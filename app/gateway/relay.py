@@ -48,7 +48,7 @@ class Relay:
     ) -> None:
         self._call = call
         self._protocol = call.protocol
-        self._secret = call.route.target.secret
+        self._secret = call.secret
         self._answer = answer
         self._client = client
         self._departure = departure

@@ -8,8 +8,8 @@
     referer, title   OpenRouter's headers for the application
     metadata    the request's own labels
 
-Client text is bounded and cleaned, and left out where it holds the caller's key. It is told to operators and never decides
-anything.
+Client text is bounded and cleaned, and left out where it holds the caller's key. It is told to operators and decides
+nothing, save which of equal upstreams a session goes to (`order.py`).
 """
 
 from collections.abc import Iterable

@@ -5,6 +5,7 @@ calls off the hot path use httpx. Bodies come as they are on the wire, never dec
 a name has come to is checked when a connection is made, against `metadata_addresses`.
 """
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
@@ -38,8 +39,21 @@ class UpstreamBroken(Exception):
     """The answer ended before its end: the upstream cut the connection or stalled. The message is for the row."""
 
 
+_BREAKS = (TimeoutError, HttpProcessingError, aiohttp.ClientError, ConnectionError)
+
+
+def _broken(failed: Exception) -> UpstreamBroken:
+    if isinstance(failed, aiohttp.ServerTimeoutError):
+        return UpstreamBroken("the upstream stalled: it sent nothing for too long")
+    if isinstance(failed, TimeoutError):
+        return UpstreamBroken("the upstream took too long to end its answer")
+    if isinstance(failed, HttpProcessingError):
+        return UpstreamBroken("the upstream went on with what is no HTTP")
+    return UpstreamBroken(f"the upstream cut the connection ({type(failed).__name__})")
+
+
 class UpstreamAnswer:
-    """An answer whose headers have come. `close` must be called once, whatever happens."""
+    """An answer whose headers have come. `close` must be called once, whatever happens. `is_broken`: it ended before its end."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -49,25 +63,42 @@ class UpstreamAnswer:
         self.encoding = response.headers.get("Content-Encoding")
         self.is_stream = content_type == "text/event-stream" and response.status < 400 and self.encoding in (None, "identity")
         self.length = response.content_length
+        self.is_broken = False
+        self._first = b""
 
     @property
     def received(self) -> int:
         """Bytes of the body that have come, passed on or not."""
         return self._response.content.total_bytes
 
+    async def begins(self, *, within: float) -> bool:
+        """Waits up to `within` seconds for the body's first bytes, which `chunks` gives first; false where the body has none.
+        Raises `UpstreamBroken`."""
+        limit = asyncio.timeout(within)
+        try:
+            async with limit:
+                try:
+                    self._first = await self._response.content.readany()
+                except _BREAKS as failed:
+                    self.is_broken = True
+                    raise _broken(failed) from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return True
+        return bool(self._first)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes. Raises `UpstreamBroken`."""
+        if self._first:
+            first, self._first = self._first, b""
+            yield first
         try:
             while chunk := await self._response.content.readany():
                 yield chunk
-        except aiohttp.ServerTimeoutError:
-            raise UpstreamBroken("the upstream stalled: it sent nothing for too long") from None
-        except TimeoutError:
-            raise UpstreamBroken("the upstream took too long to end its answer") from None
-        except HttpProcessingError:
-            raise UpstreamBroken("the upstream went on with what is no HTTP") from None
-        except (aiohttp.ClientError, ConnectionError) as broken:
-            raise UpstreamBroken(f"the upstream cut the connection ({type(broken).__name__})") from None
+        except _BREAKS as failed:
+            self.is_broken = True
+            raise _broken(failed) from None
 
     async def error_chunks(self, secret: str | None) -> AsyncIterator[bytes]:
         """The body of an error, in one piece where it is of the usual size, without our secret. Raises `UpstreamBroken`."""

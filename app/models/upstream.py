@@ -10,7 +10,8 @@ from app.database import SCHEMA, Base
 
 
 class Upstream(Base):
-    """`secret` is encrypted with `SECRET_KEY`; `secret_hint` shows its last four characters.
+    """`secret` is encrypted with `SECRET_KEY`, as is each of `more_secrets`; `secret_hint` and `more_secret_hints` show their last
+    four characters. `protocols`: those that it speaks; None: any.
     `client_gone`: what becomes of a stream whose client has left. `tags`: by which groups choose among upstreams."""
 
     __tablename__ = "upstream"
@@ -19,6 +20,7 @@ class Upstream(Base):
         CheckConstraint("stream_usage in ('inject', 'native', 'off')", name="ck_upstream_stream_usage"),
         CheckConstraint("auth in ('auto', 'bearer', 'x-api-key', 'api-key', 'none')", name="ck_upstream_auth"),
         CheckConstraint("client_gone in ('cancel', 'drain')", name="ck_upstream_client_gone"),
+        CheckConstraint("protocols <@ ARRAY['openai', 'anthropic', 'gemini']", name="ck_upstream_protocols"),
         {"schema": SCHEMA},
     )
 
@@ -34,3 +36,6 @@ class Upstream(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     client_gone: Mapped[str] = mapped_column(String(10), server_default="cancel")
     tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    more_secrets: Mapped[list[bytes] | None] = mapped_column(ARRAY(LargeBinary))
+    more_secret_hints: Mapped[list[str | None] | None] = mapped_column(ARRAY(String(8)))
+    protocols: Mapped[list[str] | None] = mapped_column(ARRAY(Text))

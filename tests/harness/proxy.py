@@ -59,6 +59,7 @@ class Proxy:
             "PORT": str(self.port),
             "DATA_DIR": str(directory / f"data-{self.port}"),
             "ADMIT_WAIT": "10",  # the disks of a busy machine may stall for seconds
+            "UPSTREAM_RETRIES": "0",  # what a test scripts is for one attempt
             **settings,
         }
         with self._log.open("wb") as log:

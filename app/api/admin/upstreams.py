@@ -9,8 +9,9 @@ from app.api.dependencies import ServicesOf, require_admin
 from app.api.fields import Answer, Cursor, Limit, Moment, NumericId, Request
 from app.api.problems import documented
 from app.catalog.model_routes import MOST_MODELS
+from app.catalog.offered import offered_models
 from app.catalog.probe import probe_upstream
-from app.catalog.upstreams import create_upstream, get_upstream, list_upstreams, update_upstream
+from app.catalog.upstreams import UpstreamRoutes, create_upstream, get_upstream, list_upstreams, update_upstream
 
 router = APIRouter(
     prefix="/admin/upstreams", tags=["Upstreams"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
@@ -55,6 +56,18 @@ Models = Annotated[
         examples=[["*"], ["gpt-4o", "openai/*"], {"gpt-4o": "gpt-4o-2024-11-20"}],
     ),
 ]
+ApiKeys = Annotated[
+    list[ApiKey],
+    Field(
+        max_length=50,
+        description="More secrets of the same account, used in turn with `api_key`; one that is refused is set aside for a minute.",
+        examples=[["sk-proj-…"]],
+    ),
+]
+Protocols = Annotated[
+    list[Literal["openai", "anthropic", "gemini"]],
+    Field(min_length=1, description="What it speaks; null: any. Calls of others don't go there.", examples=[["openai"]]),
+]
 Tags = Annotated[list[str], Field(max_length=20, description="By which groups choose among upstreams.", examples=[["premium"]])]
 Priority = Annotated[int, Field(ge=0, le=1000, description="Lower is tried first.", examples=[0])]
 Weight = Annotated[int, Field(ge=1, le=1000, description="The share among upstreams of equal priority.", examples=[1])]
@@ -65,11 +78,13 @@ class NewUpstream(Request):
     base_url: BaseUrl
     models: Models
     api_key: ApiKey | None = None
+    api_keys: ApiKeys | None = None
     auth: Auth = "auto"
     is_local: IsLocal = False
     stream_usage: StreamUsage = "inject"
     client_gone: ClientGone = "cancel"
     tags: Tags | None = None
+    protocols: Protocols | None = None
     priority: Priority = 0
     weight: Weight = 1
 
@@ -81,11 +96,13 @@ class UpstreamChanges(Request):
     base_url: BaseUrl | MISSING = MISSING
     models: Models | MISSING = MISSING
     api_key: ApiKey | MISSING | None = MISSING
+    api_keys: ApiKeys | MISSING | None = MISSING
     auth: Auth | MISSING = MISSING
     is_local: IsLocal | MISSING = MISSING
     stream_usage: StreamUsage | MISSING = MISSING
     client_gone: ClientGone | MISSING = MISSING
     tags: Tags | MISSING | None = MISSING
+    protocols: Protocols | MISSING | None = MISSING
     priority: Priority | MISSING = MISSING
     weight: Weight | MISSING = MISSING
     disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
@@ -98,16 +115,21 @@ class UpstreamAnswer(Answer):
     auth: str = Field(examples=["auto"])
     has_api_key: bool
     api_key_hint: str | None = Field(description="The last four characters of the secret, unless it is short.", examples=["4Xq9"])
+    api_key_hints: list[str | None] = Field(description="Of all its secrets, `api_key` first.", examples=[["4Xq9"]])
     is_local: bool
     stream_usage: str = Field(examples=["inject"])
     client_gone: str = Field(examples=["cancel"])
     models: list[str] | dict[str, str] = Field(examples=[["*"], {"gpt-4o": "gpt-4o-2024-11-20"}])
     tags: list[str] | None = Field(examples=[["premium"]])
+    protocols: list[str] | None = Field(examples=[["openai"]])
     priority: int = Field(examples=[0])
     weight: int = Field(examples=[1])
     disabled: bool
     disabled_at: Moment | None
     created_at: Moment
+    health: Literal["closed", "open", "half_open"] = Field(
+        default="closed", description="Of its circuit breaker, as this process sees it.", examples=["closed"]
+    )
 
 
 class UpstreamPage(Answer):
@@ -134,6 +156,22 @@ class ProbeAnswer(Answer):
     error: str | None = Field(examples=[None])
 
 
+class OfferedModel(Answer):
+    id: str = Field(description="As the upstream calls it.", examples=["gpt-4o-2024-11-20"])
+    name: str | None = Field(description="As clients call it; null: this upstream serves it under no name.", examples=["gpt-4o"])
+    has_price: bool
+
+
+class OfferedModels(Answer):
+    data: list[OfferedModel]
+
+
+def _shown(services: ServicesOf, upstream: UpstreamRoutes) -> UpstreamAnswer:
+    answer = UpstreamAnswer.model_validate(upstream)
+    answer.health = services.gateway.failover.breakers.state(upstream.id)
+    return answer
+
+
 @router.post("", status_code=201, summary="Create an upstream with its routes", responses=documented(409))
 async def create(services: ServicesOf, body: NewUpstream) -> UpstreamAnswer:
     """Models named without `*` get a row in `model`; a wildcard serves whatever has a price."""
@@ -141,7 +179,7 @@ async def create(services: ServicesOf, body: NewUpstream) -> UpstreamAnswer:
         upstream = await create_upstream(
             session, vault=services.vault, allow_link_local=services.settings.allow_link_local_upstreams, **body.model_dump()
         )
-    return UpstreamAnswer.model_validate(upstream)
+    return _shown(services, upstream)
 
 
 @router.get("", summary="List upstreams")
@@ -149,13 +187,13 @@ async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = No
     """By id, ascending; disabled ones too."""
     async with services.database.reading() as session:
         page = await list_upstreams(session, limit=limit, cursor=cursor)
-    return UpstreamPage(data=[UpstreamAnswer.model_validate(upstream) for upstream in page.rows], next_cursor=page.next_cursor)
+    return UpstreamPage(data=[_shown(services, upstream) for upstream in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{upstream_id}", summary="Show an upstream", responses=documented(404))
 async def show(services: ServicesOf, upstream_id: NumericId) -> UpstreamAnswer:
     async with services.database.reading() as session:
-        return UpstreamAnswer.model_validate(await get_upstream(session, upstream_id=upstream_id))
+        return _shown(services, await get_upstream(session, upstream_id=upstream_id))
 
 
 @router.patch("/{upstream_id}", summary="Change an upstream", responses=documented(404, 409))
@@ -169,7 +207,7 @@ async def change(services: ServicesOf, upstream_id: NumericId, body: UpstreamCha
             changes=body.model_dump(),
             allow_link_local=services.settings.allow_link_local_upstreams,
         )
-    return UpstreamAnswer.model_validate(upstream)
+    return _shown(services, upstream)
 
 
 @router.delete("/{upstream_id}", summary="Disable an upstream", responses=documented(404))
@@ -177,7 +215,7 @@ async def disable(services: ServicesOf, upstream_id: NumericId) -> UpstreamAnswe
     """It serves no new calls; calls in flight end as they do. The row stays, since logs refer to it, and its name stays taken."""
     async with services.changing_catalog() as session:
         upstream = await update_upstream(session, vault=services.vault, upstream_id=upstream_id, changes={"disabled": True})
-    return UpstreamAnswer.model_validate(upstream)
+    return _shown(services, upstream)
 
 
 @router.post("/{upstream_id}/test", summary="Make a small real call to an upstream", responses=documented(404, 502))
@@ -193,3 +231,16 @@ async def probe(services: ServicesOf, upstream_id: NumericId, body: Probe | None
         allow_link_local=services.settings.allow_link_local_upstreams,
     )
     return ProbeAnswer.model_validate(result)
+
+
+@router.get("/{upstream_id}/models", summary="List what an upstream offers", responses=documented(404, 502, 504))
+async def offered(services: ServicesOf, upstream_id: NumericId) -> OfferedModels:
+    """Asks the upstream, 30 seconds at most. A model without a price can't be called."""
+    found = await offered_models(
+        services.database,
+        vault=services.vault,
+        upstream_id=upstream_id,
+        snapshot=services.catalog.snapshot,
+        allow_link_local=services.settings.allow_link_local_upstreams,
+    )
+    return OfferedModels(data=[OfferedModel.model_validate(model) for model in found])

@@ -37,6 +37,7 @@ class CallRequest:
     one the client asks for. `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`:
     what it names of what the provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again.
     `is_background`: it is answered at once, and goes on. `end_user`, `tags`: for whom it is made, as its body tells, unbounded.
+    `affinity`: what calls have in common that would gain by the same cache of prompts.
     `inputs`: each with a context of its own. `form`: what the client wrote, where that is a form; `body` holds its fields.
 
     For media: `measured` is the usage as far as the request tells it: images, seconds or characters, and a guess of their
@@ -60,6 +61,7 @@ class CallRequest:
     kinds: frozenset[str] = TEXT_KINDS
     service_tier: str = ANY
     end_user: str | None = None
+    affinity: str | None = None
     references: References = NO_REFERENCES
     is_kept: bool = False
     is_background: bool = False

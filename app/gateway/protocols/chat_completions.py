@@ -42,6 +42,7 @@ class _Chat(msgspec.Struct):
     safety_identifier: Any = None
     session_id: Any = None
     metadata: Any = None
+    prompt_cache_key: Any = None
     modalities: Any = None
     service_tier: Any = None
     prediction: msgspec.Raw = _ABSENT
@@ -71,6 +72,7 @@ class ChatCompletions:
             kinds=bound.kinds,
             service_tier=tier_asked(chat.service_tier),
             end_user=attribution.first_text(chat.safety_identifier, chat.user),
+            affinity=attribution.first_text(chat.prompt_cache_key),
             tags=attribution.told(session=chat.session_id, metadata=chat.metadata),
         )
 

@@ -85,6 +85,7 @@ class _Request(msgspec.Struct):
     safety_identifier: Any = None
     session_id: Any = None
     metadata: Any = None
+    prompt_cache_key: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -127,6 +128,7 @@ class Responses:
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
             service_tier=tier_asked(request.service_tier),
             end_user=attribution.first_text(request.safety_identifier, request.user),
+            affinity=attribution.first_text(request.prompt_cache_key),
             tags=attribution.told(session=request.session_id, metadata=request.metadata),
             references=references,
             is_kept=request.store is not False or bool(request.background),

@@ -1,0 +1,237 @@
+"""Step 3 for all routes of a call: one after another, until an upstream answers.
+
+Only before the first byte to the client, for `FAILOVER_WAIT` seconds and `FAILOVER_ATTEMPTS` attempts at most, and while the
+client is there:
+
+    no connection, cut or no answer in time, 408, 429, 5xx (but 501)    the next route; with none left, the same upstream
+                                                                        once more, after a pause, or after `Retry-After`
+    401, 402, 403, what is no answer                                    the next route; with none left, another of its secrets
+    a success that ends before its first byte                           the next route, if there is one
+    anything else                                                       is the client's answer
+
+An upstream whose breaker is open comes after all others. Where nothing helps, the client gets what the last attempt came
+to. Each attempt is on the call's row.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from app.catalog.routing import Route
+from app.errors import ProxyError, UpstreamFailed, UpstreamTimeout
+from app.gateway.admit import AdmittedCall
+from app.gateway.breaker import Breakers
+from app.gateway.forward import forward, refuse_unusable
+from app.gateway.keyring import Keyring
+from app.gateway.transport import Transport, UpstreamAnswer, UpstreamBroken
+from app.settings import Settings
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
+"""Seconds before the same upstream is asked again that didn't say when; by lot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that another one may mend. `answer` or `error`: what the client gets if none does. `again_after`: seconds after
+    which the same upstream may be asked again; None: that is of no use."""
+
+    answer: UpstreamAnswer | None = None
+    error: ProxyError | None = None
+    again_after: float | None = None
+
+
+class Course:
+    """The routes of one call that are left to try. `retries`: of the same upstream."""
+
+    def __init__(self, routes: tuple[Route, ...], breakers: Breakers, *, wait: float, attempts: int, retries: int) -> None:
+        self._routes = routes
+        self._breakers = breakers
+        self._attempts = attempts
+        self._retries = retries
+        self._deadline = time.monotonic() + wait
+        self._tried: Counter[int] = Counter()
+        self._again: dict[int, float] = {}
+
+    @property
+    def left(self) -> float:
+        """Seconds in which another attempt may start."""
+        return self._deadline - time.monotonic()
+
+    @property
+    def has_elsewhere(self) -> bool:
+        """Whether another upstream could be tried after this one."""
+        return len(self._routes) > 1 and self._tried.total() < self._attempts and len(self._tried) < len(self._routes)
+
+    def next(self) -> tuple[Route, float] | None:
+        """A route, and the seconds to wait before it is taken; None: it is over."""
+        if self._tried and (self._tried.total() >= self._attempts or self.left <= 0):
+            return None
+        for route in self._routes:
+            if route.target.id not in self._tried and self._breakers.may_try(route.target.id):
+                return self._take(route)
+        open_ones = [route.target.id for route in self._routes if route.target.id not in self._tried]
+        if open_ones:
+            return self._take(self._route_to(self._breakers.soonest(open_ones)))
+        waits = {place: after - time.monotonic() for place, after in self._again.items() if self._tried[place] <= self._retries}
+        place = min(waits, key=lambda one: waits[one], default=None)
+        if place is None or waits[place] >= self.left:
+            return None
+        return self._take(self._route_to(place), after=max(waits[place], 0.0))
+
+    def may_ask_again(self, upstream_id: int, after: float) -> None:
+        self._again[upstream_id] = time.monotonic() + after
+
+    def _take(self, route: Route, *, after: float = 0.0) -> tuple[Route, float]:
+        self._tried[route.target.id] += 1
+        self._again.pop(route.target.id, None)
+        return route, after
+
+    def _route_to(self, upstream_id: int) -> Route:
+        return next(route for route in self._routes if route.target.id == upstream_id)
+
+
+@dataclass(slots=True)
+class Failover:
+    """A process's. `breakers` and `keyring` are what calls learn from one another."""
+
+    settings: Settings
+    transport: Transport
+    breakers: Breakers = field(init=False)
+    keyring: Keyring = field(default_factory=Keyring)
+
+    def __post_init__(self) -> None:
+        self.breakers = Breakers(pause=self.settings.breaker_pause)
+
+    async def forward(
+        self, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]], *, has_left: Callable[[], bool]
+    ) -> UpstreamAnswer:
+        """The answer that is the client's. Raises `UpstreamFailed`, `UpstreamTimeout` as the last attempt did."""
+        settings = self.settings
+        course = Course(
+            call.routes,
+            self.breakers,
+            wait=settings.failover_wait,
+            attempts=settings.failover_attempts,
+            retries=settings.upstream_retries,
+        )
+        way = course.next()
+        while way is not None:
+            route, pause = way
+            if pause:
+                await asyncio.sleep(pause)
+            call.take(route, self.keyring.take(route.target))
+            outcome = await self._attempt(call, client_headers, course)
+            if isinstance(outcome, UpstreamAnswer):
+                return outcome
+            if outcome.again_after is not None:
+                course.may_ask_again(route.target.id, outcome.again_after)
+            way = None if has_left() else course.next()
+            if way is None:
+                return _last(outcome)
+            if outcome.answer is not None:
+                outcome.answer.close()
+        raise UpstreamFailed("No upstream serves this at the moment. Try again shortly.", code="upstream_unreachable")
+
+    def broke_off(self, call: AdmittedCall) -> None:
+        """An answer that had begun didn't come to its end, for the upstream's fault."""
+        self.breakers.failed(call.route.target.id)
+
+    async def _attempt(self, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]], course: Course) -> UpstreamAnswer | Failure:
+        upstream_id = call.route.target.id
+        started = time.monotonic()
+        try:
+            answer = await forward(self.transport, call, client_headers)
+            if answer.status < 300 and course.has_elsewhere:
+                await self._begin(answer, course)
+        except (UpstreamFailed, UpstreamTimeout) as failed:
+            self.breakers.failed(upstream_id)
+            call.attempts.append(_attempted(call, started, error=failed.code))
+            return Failure(error=failed, again_after=None if isinstance(failed, UpstreamTimeout) else _pause())
+        except BaseException as failed:  # the client has left meanwhile, or a fault of our own
+            self.breakers.undecided(upstream_id)
+            call.attempts.append(_attempted(call, started, error=type(failed).__name__))
+            raise
+        call.attempts.append(_attempted(call, started, status=answer.status))
+        return self._judge(call, answer)
+
+    async def _begin(self, answer: UpstreamAnswer, course: Course) -> None:
+        """Waits for the body's first bytes, for as long as another attempt could be made, or until a client that is kept alive
+        must hear something. Raises `UpstreamFailed` where none come."""
+        keepalive = self.settings.keepalive
+        try:
+            begins = await answer.begins(within=min(course.left, keepalive) if keepalive else course.left)
+        except UpstreamBroken as cut:
+            answer.close()
+            raise UpstreamFailed(f"The upstream's answer is incomplete: {cut}. Try again.", code="upstream_broken") from None
+        except BaseException:
+            answer.close()
+            raise
+        if not begins:
+            answer.close()
+            raise UpstreamFailed("The upstream sent an answer without content. Try again.", code="upstream_empty")
+
+    def _judge(self, call: AdmittedCall, answer: UpstreamAnswer) -> UpstreamAnswer | Failure:
+        target = call.route.target
+        if 200 <= answer.status < 300:
+            self.breakers.succeeded(target.id)
+            return answer
+        if answer.status in (401, 403) and self.keyring.refused(target, call.secret):
+            self.breakers.undecided(target.id)
+            return Failure(answer=answer, again_after=0.0)
+        if answer.status == 429:
+            self.breakers.undecided(target.id)
+            return Failure(answer=answer, again_after=retry_after(answer))
+        if answer.status in (401, 402, 403) or not 400 <= answer.status < 600:
+            self.breakers.failed(target.id)
+            return Failure(answer=answer)
+        if answer.status == 408 or (answer.status >= 500 and answer.status != 501):
+            self.breakers.failed(target.id)
+            told = retry_after(answer)
+            return Failure(answer=answer, again_after=_pause() if told is None else told)
+        self.breakers.succeeded(target.id)
+        return answer
+
+
+def retry_after(answer: UpstreamAnswer) -> float | None:
+    """Seconds, of `Retry-After` (RFC 9110, 10.2.3: seconds or a date), or OpenAI's finer `retry-after-ms`; with up to a tenth
+    more, so that all who were told the same don't come at once."""
+    named = {name.lower(): value.decode("latin-1").strip() for name, value in answer.raw_headers}
+    seconds: float | None = None
+    with suppress(ValueError):
+        if milliseconds := named.get(b"retry-after-ms"):
+            seconds = float(milliseconds) / 1000
+    told = named.get(b"retry-after", "")
+    if seconds is None and told.isdecimal():
+        seconds = float(told)
+    elif seconds is None and told:
+        with suppress(ValueError):
+            at = parsedate_to_datetime(told)
+            seconds = (at - datetime.now(at.tzinfo and UTC)).total_seconds()
+    return None if seconds is None else max(seconds, 0.0) * random.uniform(1, 1.1)  # noqa: S311 (no secret)
+
+
+def _last(failure: Failure) -> UpstreamAnswer:
+    if failure.answer is None:
+        assert failure.error is not None
+        raise failure.error
+    refuse_unusable(failure.answer)
+    return failure.answer
+
+
+def _pause() -> float:
+    return random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)  # noqa: S311 (no secret)
+
+
+def _attempted(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:
+    attempt: dict[str, object] = {"upstream_id": call.route.target.id, "ms": round((time.monotonic() - started) * 1000)}
+    if status is not None:
+        attempt["status"] = status
+    if error is not None:
+        attempt["error"] = error
+    return attempt
