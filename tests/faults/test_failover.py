@@ -1,6 +1,7 @@
 """Three upstreams of one model, up to two of them failing at a time, in every way: whoever is served by a healthy one notices
 nothing, nothing is retried after its first byte, and each call has one row and one bill, with all its attempts."""
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.faults.conftest import Tally, scaled
@@ -24,8 +26,12 @@ from tests.harness.scene import RATES, Scene
 from tests.standin import STREAM, StandIn
 
 CALLS = scaled(full=10_000, short=300)
-A_ROUND = 20
+A_ROUND = scaled(full=100, short=20)
 EVENT_HEAD = {"content-type": STREAM}
+
+
+def attempts(row: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(json.loads(row["attempts"]))
 
 
 def error(status: int, **headers: str) -> Answer:
@@ -76,8 +82,11 @@ def proxy(proxies: Callable[..., Proxy]) -> Proxy:
 
 
 @pytest.fixture
-def three(proxy: Proxy, admin: Admin, db: Database) -> Iterator[Three]:
-    yield from several(proxy, admin, db, priorities=(0, 0, 0))
+def three(proxies: Callable[..., Proxy], db: Database) -> Iterator[Three]:
+    """Behind a proxy whose breakers try again at once, so that failures are met and not passed by."""
+    eager = proxies(UPSTREAM_IDLE_TIMEOUT="1.5", BREAKER_PAUSE="0.02")
+    with Admin(eager.url) as admin:
+        yield from several(eager, admin, db, priorities=(0, 0, 0))
 
 
 @pytest.fixture
@@ -124,19 +133,20 @@ def test_every_call_that_a_healthy_upstream_could_serve_is_served_and_billed_onc
             three.mend(place, way)
         served.add(len(found))
 
-    rows = wait_until(lambda: len(found := three.scene.rows()) >= len(seen) and found, what="a row a call")
+    wait_until(lambda: len(three.scene.rows()) >= len(seen), what="a row a call")
+    rows = three.scene.rows()
     by_id = {str(row["request_id"]): row for row in rows}
     assert len(rows) == len(by_id) == len(seen) >= CALLS
     for one in seen:
         assert_served_or_cut(one, by_id[str(one.request_id)], sick[str(one.request_id)])
     answered = Counter(row["upstream_id"] for row in rows if row["status"] == "success")
     assert answered == {place: len(upstream.ledger) for place, upstream in three.upstreams.items()}
-    failed = Counter(attempt.get("error") or attempt["status"] for row in rows for attempt in row["attempts"][:-1])
+    failed = Counter(attempt.get("error") or attempt["status"] for row in rows for attempt in attempts(row)[:-1])
     assert {"upstream_unreachable", "upstream_broken", "upstream_timeout", 401, 429, 500, 529} <= failed.keys()
 
 
 def assert_served_or_cut(one: Seen, row: dict[str, Any], sick: dict[int, str]) -> None:
-    *failed, last = row["attempts"]
+    *failed, last = attempts(row)
     assert one.status == 200, (one, row, sick)
     assert last["status"] == 200
     assert last["upstream_id"] == row["upstream_id"]
@@ -194,7 +204,7 @@ def test_the_row_is_of_the_upstream_that_answered_and_lists_those_that_failed(ra
     assert ranked.scene.post(ranked.scene.chat()).status_code == 200
 
     row = ranked.scene.row()
-    told = [(attempt["upstream_id"], attempt.get("status"), attempt.get("error")) for attempt in row["attempts"]]
+    told = [(attempt["upstream_id"], attempt.get("status"), attempt.get("error")) for attempt in attempts(row)]
     assert told == [(first, 429, None), (second, None, "upstream_unreachable"), (third, 200, None)]
     assert (row["upstream_id"], row["http_status"], row["status"]) == (third, 200, "success")
     ranked.mend(second, REFUSED)
@@ -206,7 +216,7 @@ def test_the_only_upstream_is_asked_again_when_it_says_so(proxy: Proxy, new_scen
 
     assert scene.post(scene.chat()).status_code == 200
 
-    assert [attempt["status"] for attempt in scene.row()["attempts"]] == [429, 200]
+    assert [attempt["status"] for attempt in attempts(scene.row())] == [429, 200]
     assert scene.row()["latency_ms"] >= 1000
 
 
@@ -241,14 +251,12 @@ def test_a_departed_client_ends_the_retries(ranked: Three) -> None:
     first, second, _ = ranked.upstreams
     gate = ranked.upstreams[first].hold()
     ranked.upstreams[first].answer(json={"error": {}}, status=500)
-    with ranked.scene.http.stream("GET", "/v1/models"):
-        pass
-    with pytest.raises(Exception, match="timed out"):
+    with pytest.raises(httpx.ReadTimeout):
         ranked.scene.post(ranked.scene.chat(), timeout=0.5)
     gate.open()
 
     row = ranked.scene.row()
-    assert (row["upstream_id"], len(row["attempts"])) == (first, 1)
+    assert (row["upstream_id"], len(attempts(row))) == (first, 1)
     assert ranked.upstreams[second].requests == []
 
 
