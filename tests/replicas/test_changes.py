@@ -17,7 +17,7 @@ from tests.replicas.conftest import NEVER
 
 A_SECOND = 1.0
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'billing-proxy changes' AND datname = current_database()"
-ADD_PRICE = "INSERT INTO aigcspace.model_price (model_name, rates) VALUES ($1, '{\"input\": \"1\", \"output\": \"1\"}')"
+ADD_PRICE = 'INSERT INTO aigcspace.model_price (model_name, rates) VALUES ($1, \'{"input": "1", "output": "1"}\')'
 ADD_ROUTE = "INSERT INTO aigcspace.model_route (upstream_id, pattern) VALUES ($1, $2)"
 
 
@@ -149,9 +149,7 @@ def test_a_change_at_one_worker_is_known_to_the_others(db: Database, alone: Call
 
     def everywhere(status: int) -> bool:
         """Asked over connections of their own, which any worker may take."""
-        return all(
-            httpx.get(f"{workers.url}/v1/key", headers=scene.http.headers, trust_env=False).status_code == status for _ in range(12)
-        )
+        return all(httpx.get(f"{workers.url}/v1/key", headers=scene.http.headers, trust_env=False).status_code == status for _ in range(12))
 
     assert everywhere(200)
     httpx.patch(
