@@ -23,7 +23,7 @@ Act = Callable[[Scene], None]
 
 
 def disable_key(scene: Scene) -> None:
-    """As another process does it, or the platform: this one isn't told."""
+    """As another process does it, or the platform."""
     scene.db.execute("UPDATE aigcspace.key_policy SET disabled_at = now() WHERE key_id = $1", scene.key_id)
 
 

@@ -5,6 +5,7 @@
         relay.drop_request(containing="aigcspace.reserve(") # it never arrives
         relay.black_hole()                                  # nothing passes either way, until pass_all()
         relay.refuse()                                      # as a server that is stopped, until resume()
+        relay.lose_notices()                                # LISTEN succeeds and nothing is heard, as through a pooler
 
 It speaks no TLS, and goes to a server on TCP or on a unix socket. It runs in a thread of its own; commands work from any
 thread, and are in force when they return.
@@ -54,6 +55,7 @@ class DatabaseRelay:
         self.executed: Counter[str] = Counter()
         self.replies: list[Drop] = []
         self.requests: list[Drop] = []
+        self.loses_notices = False
         self.passing = asyncio.Event()
         self.passing.set()
         self._serving: dict[asyncio.Task[None], _Connection] = {}
@@ -97,6 +99,10 @@ class DatabaseRelay:
     def black_hole(self) -> None:
         """Connections are accepted and kept, and nothing passes in either direction, not even that one side has left."""
         self._run(_call(self.passing.clear))
+
+    def lose_notices(self) -> None:
+        """No NOTIFY reaches a client any more: a pooler in transaction mode has the session that listens without its client."""
+        self.loses_notices = True
 
     def cut(self) -> None:
         """Resets every connection there is."""
@@ -241,6 +247,8 @@ class _Connection:
 
     async def _from_server(self, server: asyncio.StreamReader) -> None:
         while answer := await self._next(server, wire.Answer):
+            if answer.is_notice and self._relay.loses_notices:
+                continue
             turn = self._turns[0] if self._turns else _Turn()
             if answer.is_ready and self._turns:
                 self._turns.popleft()

@@ -163,6 +163,8 @@ class OwnPostgres:
         assert self.is_running, f"PostgreSQL did not start:\n{self.log()}"
         try:
             connection = background.run(connect(make_url(self.url)))
+        except asyncpg.TooManyConnectionsError:
+            return True  # others were faster, and have them all
         except _NO_SESSION:
             return False
         background.run(connection.close())

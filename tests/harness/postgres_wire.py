@@ -64,6 +64,11 @@ class Answer(Message):
         return self.kind == b"E"
 
     @property
+    def is_notice(self) -> bool:
+        """NotificationResponse."""
+        return self.kind == b"A"
+
+    @property
     def is_ready(self) -> bool:
         """The last of a turn."""
         return self.kind == b"Z"

@@ -1,0 +1,67 @@
+"""What a process remembers of keys, and what it forgets when it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+
+import pytest
+
+from app.catalog.callers import Caller, Callers
+from app.database import Database as ProxyDatabase
+from app.errors import Unauthenticated
+from app.runtime.change_feed import caller_notices
+from app.runtime.tasks import OwnedTasks
+from tests.harness.postgres import Database
+from tests.harness.scene import Scene
+
+DISABLE = "UPDATE aigcspace.key_policy SET disabled_at = now() WHERE key_id = $1"
+
+
+class SlowCallers(Callers):
+    """What it has read reaches it when `gate` is open."""
+
+    def __init__(self, *services: object, **settings: object) -> None:
+        super().__init__(*services, **settings)  # type: ignore[arg-type]
+        self.gate, self.has_read = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+
+    async def _look_up(self, *asked: object) -> Caller:
+        found = await super()._look_up(*asked)  # type: ignore[arg-type]
+        self.has_read.set()
+        await self.gate.wait()
+        return found
+
+
+@pytest.fixture
+async def callers(db: Database) -> AsyncIterator[SlowCallers]:
+    database = ProxyDatabase(db.url, pool_size=3)
+    async with OwnedTasks() as tasks:
+        yield SlowCallers(database, tasks, default_credit=Decimal(0), longest_wait=10.0)
+    await database.close()
+
+
+async def test_only_the_key_that_has_changed_is_asked_for_anew(new_scene: Callable[..., Scene], callers: SlowCallers) -> None:
+    changed, other = new_scene(), new_scene()
+    for scene in (changed, other):
+        await callers.find(scene.key)
+        scene.db.execute(DISABLE, scene.key_id)
+
+    callers.forget({caller_notices(key_id=changed.key_id, user_id=changed.user)[0]})
+
+    with pytest.raises(Unauthenticated):
+        await callers.find(changed.key)
+    assert (await callers.find(other.key)).key_id == other.key_id
+
+
+async def test_what_was_read_before_a_change_is_not_remembered_after_it(scene: Scene, callers: SlowCallers) -> None:
+    callers.gate.clear()
+    before = asyncio.ensure_future(callers.find(scene.key))
+    await callers.has_read.wait()
+    scene.db.execute("UPDATE aigcspace.key_policy SET models = '{new}' WHERE key_id = $1", scene.key_id)
+    callers.forget(set(caller_notices(key_id=scene.key_id, user_id=scene.user)))
+    after = asyncio.ensure_future(callers.find(scene.key))
+    callers.gate.set()
+
+    assert (await before).models is None
+    assert (await after).models == ("new",)
+    assert (await callers.find(scene.key)).models == ("new",)
