@@ -11,6 +11,7 @@ end settles it before the last byte leaves, and nothing that isn't settled yet i
 
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
@@ -26,7 +27,9 @@ from app.gateway.call import Gateway
 from app.gateway.client import Client, ClientGone
 from app.gateway.forward import answer_headers, refuse_unusable, request_headers
 from app.gateway.meter import BodyMeter
-from app.gateway.protocols.kept import kept_in
+from app.gateway.ownership import place_of
+from app.gateway.protocols.base import decode
+from app.gateway.protocols.kept import kept_in, references_in
 from app.gateway.protocols.paths import plain
 from app.gateway.protocols.responses import Responses
 from app.gateway.transport import UpstreamAnswer, UpstreamBroken, without_secret
@@ -92,6 +95,7 @@ async def handle_by_id(gateway: Gateway, asked: AskedById, scope: Scope, receive
 async def _serve(gateway: Gateway, asked: AskedById, caller: Caller, client: Client) -> None:
     body = await client.read_body(largest=gateway.settings.max_body_bytes)
     kept = await _find(gateway, caller, asked) if asked.object_id is not None else None
+    await _check_items(gateway, caller, body)
     target = _target(gateway, kept) if kept else _place_of_new(gateway, caller, client)
     headers = request_headers(client.headers, target, _protocol.auth, target.secret)
     query = urlencode([(name, value) for name, value in parse_qsl(client.scope["query_string"].decode("latin-1")) if name != "key"])
@@ -116,6 +120,13 @@ async def _find(gateway: Gateway, caller: Caller, asked: AskedById) -> KeptObjec
     if asked.deletes and kept.pending and not await gateway.background.look(kept.pending):
         raise Conflict("This response is still being made. Cancel it or wait for its end, then delete it.", code="response_under_way")
     return kept
+
+
+async def _check_items(gateway: Gateway, caller: Caller, body: bytes) -> None:
+    """Items that are put into a conversation may refer to others, which must be their own, too. Raises `InvalidRequest`."""
+    if body.strip():
+        items = decode(body, dict[str, Any]).get("items")
+        await place_of(gateway.objects, caller, references_in({"input": items}))
 
 
 def _target(gateway: Gateway, kept: KeptObject) -> Target:

@@ -109,11 +109,17 @@ def boundary_of(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
     if kind.strip() != b"multipart/form-data":
         raise _malformed("it must come as multipart/form-data")
-    given = [name.lower() for name in _PARAMETER.findall(_QUOTED.sub('""', content_type))]
+    given = _parameters(content_type)
     boundary = options.get(b"boundary", b"")
     if given.count("boundary") != 1 or not 1 <= len(boundary) <= 70:
         raise _malformed("its Content-Type must name one boundary, of 1 to 70 characters")
     return boundary
+
+
+def _parameters(header: str) -> list[str]:
+    """The names of a header's parameters. One that comes in pieces (`name*0`, RFC 2231) counts as one more of its name: some
+    parsers put it together, others don't."""
+    return [name.lower().partition("*")[0] for name in _PARAMETER.findall(_QUOTED.sub('""', header))]
 
 
 class FormParser:
@@ -125,6 +131,7 @@ class FormParser:
         self._fed = 0
         self._chunk = b""
         self._tail = b""
+        self._lines = 0
         self._is_ended = False
         self._field_bytes = 0
         self._header: list[bytes] = [b"", b""]
@@ -161,6 +168,7 @@ class FormParser:
             raise _malformed(str(wrong)) from None
         self._fed += len(chunk)
         seen = before + chunk
+        self._lines += self._count_lines(seen) - self._count_lines(before)
         if self._is_ended:
             rest = chunk if was_ended else seen.partition(b"\r\n" + self._delimiter + b"--")[2]
             if rest.strip(b"\r\n \t"):
@@ -172,7 +180,13 @@ class FormParser:
             raise _malformed("it ends before its closing boundary")
         if not self.parts:
             raise _malformed("it has no parts")
+        if self._lines != len(self.parts):
+            raise _malformed("a line within a part begins with the boundary")
         return tuple(self.parts)
+
+    def _count_lines(self, data: bytes) -> int:
+        """Lines that begin with the boundary, whatever ends the line before: parsers that take a bare line feed see more parts."""
+        return data.count(b"\n" + self._delimiter) + data.count(b"\r" + self._delimiter)
 
     def _begin(self) -> None:
         if len(self.parts) == MOST_PARTS:
@@ -193,13 +207,15 @@ class FormParser:
     def _open(self) -> None:
         disposition = self._headers.get("content-disposition", "")
         kind, options = parse_options_header(disposition)
-        given = [name.lower() for name in _PARAMETER.findall(_QUOTED.sub('""', disposition))]
-        if kind.strip() != b"form-data" or b"name" not in options or given.count("name") != 1 or "name*" in given:
+        given = _parameters(disposition)
+        if kind.strip() != b"form-data" or b"name" not in options or given.count("name") != 1:
             raise _malformed("each part needs a Content-Disposition of `form-data` with one `name`")
         if self._headers.get("content-transfer-encoding", "binary").strip().lower() not in ("binary", "8bit", "7bit"):
             raise _malformed("its parts must come as they are, without a Content-Transfer-Encoding")
         self._name = options[b"name"].decode("utf-8", "replace")
-        self._text = None if {"filename", "filename*"} & set(given) else bytearray()
+        if "\\" in self._name or '"' in self._name:
+            raise _malformed("a part's name holds a quote or a backslash, which parsers read in different ways")
+        self._text = None if "filename" in given else bytearray()
 
     def _take(self, data: bytes, start: int, end: int) -> None:
         """What seemed to be a boundary and wasn't comes from a copy: it is what stood before this chunk."""

@@ -88,6 +88,8 @@ def test_nobody_reaches_what_another_made(new_scene: Callable[..., Scene], metho
         {"input": [{"id": "{item}"}]},
         {"input": [{"type": "reasoning", "id": "{item}", "summary": []}, {"role": "user", "content": "go on"}]},
         {"tools": [{"type": "code_interpreter", "container": "{response}"}]},
+        {"tools": [{"type": "shell", "environment": {"type": "container_reference", "container_id": "{response}"}}]},
+        {"input": [{"type": "image_generation_call", "id": "{item}"}, {"role": "user", "content": "now in blue"}]},
     ],
 )
 def test_a_request_cant_refer_to_what_another_made(new_scene: Callable[..., Scene], fields: dict[str, Any]) -> None:
@@ -151,6 +153,17 @@ def test_a_conversation_is_its_makers(new_scene: Callable[..., Scene]) -> None:
     assert other.post({"model": other.model} | asked, "/v1/responses").status_code == 400
     assert owner.http.get(f"/v1/conversations/{conversation['id']}/items").json()["object"] == "list"
     assert other.http.get(f"/v1/conversations/{conversation['id']}/items").status_code == 404
+
+
+def test_what_another_made_cant_be_put_into_a_conversation(new_scene: Callable[..., Scene]) -> None:
+    owner, other = new_scene(), new_scene()
+    item = made(owner)["output"][0]["id"]
+
+    asked = {"items": [{"type": "item_reference", "id": item}]}
+    refused = other.http.post("/v1/conversations", json=asked, headers={"X-Model": other.model})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "item_not_found")
+    assert other.upstream.requests == []
 
 
 def test_a_compacted_conversation_is_billed(scene: Scene) -> None:

@@ -101,10 +101,13 @@ def references_in(request: dict[str, Any]) -> References:
             continue
         if item.get("type") == "item_reference" or (item.get("type") is None and item.get("content") is None):
             needed.append(_id(item.get("id"), "an item reference"))
+        elif item.get("type") == "image_generation_call" and not item.get("result"):
+            needed.append(_id(item.get("id"), "an image of an earlier response"))
         elif item.get("type") == "reasoning" and not item.get("content") and not item.get("encrypted_content"):
             mentioned.append(item.get("id"))
     tools = request.get("tools")
-    containers = [object_of(tool).get("container") for tool in tools] if isinstance(tools, list) else []
+    listed = [object_of(tool) for tool in tools] if isinstance(tools, list) else []
+    containers = [tool.get("container") for tool in listed] + [object_of(tool.get("environment")).get("container_id") for tool in listed]
     needed += [container for container in containers if isinstance(container, str)]
     found = References(tuple(filter(None, needed)), tuple(filter(_is_id, mentioned)))
     if len(found.needed) + len(found.mentioned) > MOST_REFERENCES:

@@ -58,7 +58,7 @@ _TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "summar
 _OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs; what any other finds becomes input."""
 _SILENT = openai.SILENT | {"call_id", "encrypted_content", "file_data", "file_id", "role", "status"}
-_REFERRING = (b'"previous_response_id"', b'"conversation"', b'"id"', b'"container"')
+_REFERRING = (b'"previous_response_id"', b'"conversation"', b'"id"', b'"container"', b'"container_id"')
 _ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 _TOLD = (*_ENDS, b"response.created")
 _ERROR = re.compile(rb'"type"\s*:\s*"error"')
