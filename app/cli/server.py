@@ -60,7 +60,7 @@ def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> No
     watch_over_workers()
     if settings.workers > 1:
         Thread(target=_announce_when_ready, args=(settings, demo_key), daemon=True).start()
-        workers = Multiprocess(config, sockets=[listener])
+        workers = _Workers(config, sockets=[listener])
         before_ending(lambda: None)
         workers.run()
         return
@@ -74,6 +74,16 @@ def own_url(settings: Settings) -> str:
     """Under which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+class _Workers(Multiprocess):
+    """Gives the port back when the workers do, which else would seem to listen until the last call has ended: who connects
+    then is to be refused, and asks another replica."""
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for listener in self.sockets:
+            listener.close()
 
 
 class _AnnouncingServer(uvicorn.Server):

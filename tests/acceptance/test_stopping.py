@@ -86,6 +86,23 @@ def test_a_second_signal_cuts_no_call_off(stopping: Callable[[int], Scene], work
     assert scene.db.value("SELECT count(*) FROM aigcspace.call_hold WHERE user_id = $1", scene.user) == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_new_connections_are_refused_while_calls_finish(stopping: Callable[[int], Scene], workers: int) -> None:
+    """A load balancer then asks another replica, which is safe since nothing was sent."""
+    scene = stopping(workers)
+    gate = scene.upstream.hold()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(scene.post, scene.chat())
+        wait_until(lambda: scene.upstream.requests, what="the call upstream")
+        scene.proxy.process.send_signal(signal.SIGTERM)
+        try:
+            wait_until(lambda: refuses(scene.proxy.port), what="the port is given back", within=5)
+        finally:
+            gate.open()
+        assert answer.result(20).status_code == 200
+    assert scene.proxy.process.wait(20) == 0
+
+
 def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Callable[[int], Scene]) -> None:
     scene = stopping(2)
     workers = psutil.Process(scene.proxy.process.pid).children()
