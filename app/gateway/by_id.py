@@ -10,6 +10,7 @@ end settles it before the last byte leaves, and nothing that isn't settled yet i
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -20,7 +21,7 @@ from uuid_utils.compat import uuid7
 
 from app.catalog.addresses import join_url
 from app.catalog.callers import Caller
-from app.catalog.routing import Target
+from app.catalog.routing import Route, Target
 from app.errors import Conflict, InvalidRequest, NotFound, ProxyError, UnexpectedFault, UpstreamFailed
 from app.gateway.authenticate import authenticate, check_caller
 from app.gateway.call import Gateway
@@ -141,12 +142,17 @@ def _place_of_new(gateway: Gateway, caller: Caller, client: Client) -> Target:
     snapshot = gateway.admitter.catalog.snapshot
     model = dict(client.headers).get(MODEL_HEADER, b"").decode("latin-1")
     names = [model] if model else snapshot.model_names()
-    targets = {route.target.id: route.target for name in names if caller.may_use(name) for route in snapshot.routes(name)[:1]}
+    usable = (route for name in names if caller.may_use(name) for route in _open_to(caller, snapshot.routes(name))[:1])
+    targets = {route.target.id: route.target for route in usable}
     if len(targets) != 1:
         raise InvalidRequest(
             "Several upstreams could keep this. Name a model that you will use with it, in the header `X-Model`.", code="missing_model"
         )
     return next(iter(targets.values()))
+
+
+def _open_to(caller: Caller, routes: Sequence[Route]) -> list[Route]:
+    return [route for route in routes if caller.group is None or caller.group.may_go_to(route.target.tags)]
 
 
 @dataclass(slots=True)

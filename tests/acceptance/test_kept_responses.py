@@ -176,3 +176,46 @@ def test_a_compacted_conversation_is_billed(scene: Scene) -> None:
     row = scene.row()
     assert (row["api"], row["input_tokens"], row["output_tokens"]) == ("responses.compact", USAGE.input, USAGE.output)
     assert row["charge"] == charge(scene.rates, row)
+
+
+def test_a_container_that_ran_code_is_its_makers(new_scene: Callable[..., Scene]) -> None:
+    """Anthropic's: told in the answer, or at the end of a stream, and named in the next call."""
+    owner, other = new_scene(), new_scene()
+    said = [{"role": "user", "content": "run it"}]
+    asked = {"max_tokens": 100, "messages": said, "tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}
+    container = f"container_{owner.model}"
+    answer = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "4"}]}
+    answer |= {"stop_reason": "end_turn", "container": {"id": container}, "usage": {"input_tokens": 5, "output_tokens": 1}}
+    owner.upstream.answer(json=answer, always=True)
+    assert owner.post({"model": owner.model} | asked, "/v1/messages").status_code == 200
+
+    for named in (container, {"id": container}):
+        assert owner.post({"model": owner.model} | asked | {"container": named}, "/v1/messages").status_code == 200
+        assert other.post({"model": other.model} | asked | {"container": named}, "/v1/messages").status_code == 400
+    assert other.upstream.requests == []
+
+
+@pytest.mark.parametrize("item", [{"type": "code_interpreter_call", "id": "ci_1", "container_id": "{response}", "code": "1"}])
+def test_code_that_was_run_elsewhere_is_not_ones_own(new_scene: Callable[..., Scene], item: dict[str, Any]) -> None:
+    owner, other = new_scene(), new_scene()
+    named = json.loads(json.dumps(item).replace("{response}", made(owner)["id"]))
+
+    assert other.post({"model": other.model, "input": [named]}, "/v1/responses").status_code == 400
+
+
+def test_tokens_of_a_reference_that_stands_twice_are_not_counted(scene: Scene) -> None:
+    body = f'{{"model": "{scene.model}", "input": "x", "previous_response_id": null, "previous_response_id": "resp_of_somebody"}}'
+
+    refused = scene.http.post("/v1/responses/input_tokens", content=body)
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "ambiguous_field")
+
+
+def test_a_conversation_goes_to_no_upstream_that_is_closed_to_its_group(scene: Scene) -> None:
+    scene.admin.ask("POST", "/admin/groups", json={"name": scene.user, "upstream_tags": ["premium"]})
+    scene.admin.ask("PATCH", f"/admin/users/{scene.user}", json={"group": scene.user})
+
+    refused = scene.http.post("/v1/conversations", json={}, headers={"X-Model": scene.model})
+
+    assert refused.status_code == 400
+    assert scene.upstream.requests == []

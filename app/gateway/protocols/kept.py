@@ -53,6 +53,7 @@ class _Response(msgspec.Struct):
     status: str | None = None
     output: Any = None
     conversation: Any = None
+    container: Any = None
     background: Any = None
     error: Any = None
 
@@ -79,7 +80,7 @@ def kept_of(response: object) -> Kept | None:
 
 def _kept(response: _Response) -> Kept:
     items = [object_of(item) for item in response.output] if isinstance(response.output, list) else []
-    named = [response.id, object_of(response.conversation).get("id")]
+    named = [response.id, object_of(response.conversation).get("id"), object_of(response.container).get("id")]
     named += [item.get(name) for item in items for name in ("id", "container_id")]
     error = object_of(response.error)
     return Kept(
@@ -103,6 +104,8 @@ def references_in(request: dict[str, Any]) -> References:
             needed.append(_id(item.get("id"), "an item reference"))
         elif item.get("type") == "image_generation_call" and not item.get("result"):
             needed.append(_id(item.get("id"), "an image of an earlier response"))
+        elif isinstance(item.get("container_id"), str):
+            needed.append(_id(item["container_id"], "a container"))
         elif item.get("type") == "reasoning" and not item.get("content") and not item.get("encrypted_content"):
             mentioned.append(item.get("id"))
     tools = request.get("tools")
@@ -115,6 +118,14 @@ def references_in(request: dict[str, Any]) -> References:
             f"The request refers to more than {MOST_REFERENCES} things by id. Send their content.", code="too_many_references"
         )
     return found
+
+
+def container_in(request: dict[str, Any]) -> References:
+    """Of a request to `/v1/messages`: a container in which earlier code was run, by its id or as an object that may have one."""
+    container = request.get("container")
+    if container is None or (isinstance(container, dict) and container.get("id") is None):
+        return NO_REFERENCES
+    return References(tuple(filter(None, [_named(request, "container")])))
 
 
 def _named(request: dict[str, Any], name: str) -> str | None:

@@ -27,6 +27,7 @@ from app.gateway.protocols.base import (
     refuse_ambiguous_names,
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
+from app.gateway.protocols.kept import NO_REFERENCES, container_in, kept_of
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -34,7 +35,7 @@ OVERHEAD = 1024
 """Tokens that the provider may add beyond the bytes of the request: its own prompt for tools takes some 300 to 700."""
 
 _DECISIVE = re.compile(
-    rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers|context_management|service_tier|speed)"\s*:', re.IGNORECASE
+    rb'"(model|messages|system|stream|tools|max_tokens|mcp_servers|container|context_management|service_tier|speed)"\s*:', re.IGNORECASE
 )
 _BOUNDED_FIELDS = frozenset(
     {
@@ -114,6 +115,7 @@ class Messages:
         inline, media_tokens = (0, 0) if _is_text(message, body) else _media(body)
         is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         is_bounded = is_bounded and _only_clears(bytes(fields.get("context_management", b"")))
+        runs_code = body.find(b'"container"') >= 0 or body.find(b'"code_execution') >= 0 or ESCAPED_NAME.search(body) is not None
         end_user, tags = attribution.of_anthropic(message.metadata.user_id if message.metadata else None)
         return CallRequest(
             body=openai.naming(body, asked.model, message.model),
@@ -129,6 +131,8 @@ class Messages:
             service_tier=tier_asked(message.service_tier if tier_named(message.speed) is None else message.speed),
             end_user=end_user,
             tags=tags,
+            references=container_in(decode(body, dict[str, Any])) if runs_code else NO_REFERENCES,
+            is_kept=runs_code,
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -153,7 +157,8 @@ class Messages:
             case "message_delta":
                 is_last = object_of(told.delta).get("stop_reason") is not None
                 adds = object_of(told.usage).get("input_tokens") is None
-                return StreamEvent(usage=read_usage(told.usage, is_delta=True), is_partial=not is_last, is_addition=adds)
+                kept = kept_of(object_of(told.delta).get("container"))
+                return StreamEvent(usage=read_usage(told.usage, is_delta=True), is_partial=not is_last, is_addition=adds, kept=kept)
             case "message_stop":
                 return StreamEvent(is_terminal=True)
             case "error":

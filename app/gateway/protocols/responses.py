@@ -199,6 +199,7 @@ class InputTokens(Responses):
 
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         request = decode(body, _Request)
+        refuse_ambiguous_names(body, _DECISIVE)
         return CallRequest(
             body=openai.naming(body, asked.model, request.model),
             model=openai.required_model(asked.model or request.model),
