@@ -25,8 +25,8 @@ from tests.harness.proxy import Proxy
 from tests.harness.scene import RATES, Scene
 from tests.standin import STREAM, StandIn
 
-CALLS = scaled(full=10_000, short=300)
-A_ROUND = scaled(full=100, short=20)
+CALLS = scaled(full=10_000, short=150)
+A_ROUND = scaled(full=100, short=10)
 EVENT_HEAD = {"content-type": STREAM}
 
 

@@ -17,7 +17,7 @@ from tests.harness.proxy import Proxy
 from tests.harness.scene import Scene
 from tests.harness.scene import scene as set_scene
 
-RUNS = scaled(full=50, short=8)
+RUNS = scaled(full=50, short=3)
 CALLS, AFFORDABLE = 200, 37
 MAX_TOKENS = 100
 RATES = {"input": "0", "output": "10"}

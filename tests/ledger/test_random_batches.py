@@ -12,7 +12,7 @@ from tests.ledger.calls import Call, account, make_key, make_payer
 from tests.ledger.replica import Replica
 from tests.ledger.sums import check, check_at_rest
 
-EXAMPLES = 70
+EXAMPLES = 40
 
 tiny = st.integers(0, 3_000_000).map(lambda units: Decimal(units).scaleb(-10))
 halves = st.integers(0, 20).map(lambda units: Decimal(units) * Decimal("0.00005"))
