@@ -35,6 +35,7 @@ class Call:
     cost: Decimal
     ceiling: Decimal | None = None
     tokens: int = 0
+    key_hash: str | None = None
     row: Mapping[str, Any] = field(default_factory=dict)
     request_id: UUID = field(default_factory=uuid7)
 
@@ -43,7 +44,7 @@ class Call:
             request_id=self.request_id,
             user_id=self.user_id,
             key_id=self.key_id,
-            key_hash=None,
+            key_hash=self.key_hash,
             amount=self.cost if self.ceiling is None else self.ceiling,
             tokens=self.tokens,
             open_ended=False,

@@ -1,5 +1,6 @@
 """Why a call is refused: the reason that its caller can do something about, and when to come back."""
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -66,6 +67,23 @@ def test_a_key_whose_secret_was_changed_since(ledger: Replica, db: Database, new
     db.execute("UPDATE aigcspace.platform_api_key SET key_hash = $2 WHERE id = $1", payer.key_id, "0" * 64)
 
     assert ledger.outcomes(payer.call("1")) == ["key_gone"]
+
+
+@pytest.mark.parametrize(
+    ("left", "of_key", "outcome"),
+    [("1 hour", "own", "granted"), ("0 seconds", "own", "key_gone"), ("1 hour", "another", "key_gone"), (None, "own", "key_gone")],
+)
+def test_a_secret_that_was_replaced_opens_its_own_key_for_as_long_as_it_may(
+    ledger: Replica, db: Database, new_payer: Callable[..., Payer], left: str | None, of_key: str, outcome: str
+) -> None:
+    payer, other = new_payer(credit="10"), new_payer(credit="10")
+    old, new = secrets.token_hex(32), secrets.token_hex(32)
+    db.execute("UPDATE aigcspace.platform_api_key SET key_hash = $2 WHERE id = $1", payer.key_id, new)
+    if left is not None:
+        retire = f"INSERT INTO aigcspace.retired_secret (key_id, key_hash, valid_until) VALUES ($1, $2, clock_timestamp() + '{left}')"
+        db.execute(retire, payer.key_id if of_key == "own" else other.key_id, old)
+
+    assert ledger.outcomes(payer.call("1", key_hash=new), payer.call("1", key_hash=old)) == ["granted", outcome]
 
 
 def test_a_user_who_is_gone(ledger: Replica, db: Database, new_payer: Callable[..., Payer]) -> None:

@@ -18,17 +18,22 @@ DISABLE = "UPDATE aigcspace.key_policy SET disabled_at = now() WHERE key_id = $1
 
 
 class SlowCallers(Callers):
-    """What it has read reaches it when `gate` is open."""
+    """What it reads next, after `hold`, reaches it when the gate is open."""
 
     def __init__(self, *services: object, **settings: object) -> None:
         super().__init__(*services, **settings)  # type: ignore[arg-type]
-        self.gate, self.has_read = asyncio.Event(), asyncio.Event()
-        self.gate.set()
+        self._gates: list[asyncio.Event] = []
+        self.has_read = asyncio.Event()
+
+    def hold(self) -> asyncio.Event:
+        self._gates.append(asyncio.Event())
+        return self._gates[-1]
 
     async def _look_up(self, *asked: object) -> Caller:
         found = await super()._look_up(*asked)  # type: ignore[arg-type]
         self.has_read.set()
-        await self.gate.wait()
+        if self._gates:
+            await self._gates.pop().wait()
         return found
 
 
@@ -54,14 +59,13 @@ async def test_only_the_key_that_has_changed_is_asked_for_anew(new_scene: Callab
 
 
 async def test_what_was_read_before_a_change_is_not_remembered_after_it(scene: Scene, callers: SlowCallers) -> None:
-    callers.gate.clear()
+    gate = callers.hold()
     before = asyncio.ensure_future(callers.find(scene.key))
     await callers.has_read.wait()
     scene.db.execute("UPDATE aigcspace.key_policy SET models = '{new}' WHERE key_id = $1", scene.key_id)
     callers.forget(set(caller_notices(key_id=scene.key_id, user_id=scene.user)))
-    after = asyncio.ensure_future(callers.find(scene.key))
-    callers.gate.set()
+    assert (await callers.find(scene.key)).models == ("new",)
+    gate.set()
 
     assert (await before).models is None
-    assert (await after).models == ("new",)
     assert (await callers.find(scene.key)).models == ("new",)
