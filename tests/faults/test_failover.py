@@ -27,6 +27,8 @@ from tests.standin import STREAM, StandIn
 
 CALLS = scaled(full=10_000, short=150)
 A_ROUND = scaled(full=100, short=10)
+PATIENCE = str(scaled(full=3, short=2))
+"""Seconds after which an upstream counts as stalled: healthy ones must never take as long, on a busy machine either."""
 EVENT_HEAD = {"content-type": STREAM}
 
 
@@ -84,7 +86,7 @@ def proxy(proxies: Callable[..., Proxy]) -> Proxy:
 @pytest.fixture
 def three(proxies: Callable[..., Proxy], db: Database) -> Iterator[Three]:
     """Behind a proxy whose breakers try again at once, so that failures are met and not passed by."""
-    eager = proxies(UPSTREAM_IDLE_TIMEOUT="1.5", BREAKER_PAUSE="0.02")
+    eager = proxies(UPSTREAM_IDLE_TIMEOUT=PATIENCE, BREAKER_PAUSE="0.02")
     with Admin(eager.url) as admin:
         yield from several(eager, admin, db, priorities=(0, 0, 0))
 
@@ -147,7 +149,7 @@ def test_every_call_that_a_healthy_upstream_could_serve_is_served_and_billed_onc
 
 def assert_served_or_cut(one: Seen, row: dict[str, Any], sick: dict[int, str]) -> None:
     *failed, last = attempts(row)
-    assert one.status == 200, (one, row, sick)
+    assert one.status == 200, (row["attempts"], sick)
     assert last["status"] == 200
     assert last["upstream_id"] == row["upstream_id"]
     assert all("error" in attempt or attempt["status"] >= 400 for attempt in failed), "an answer that had begun was left"
