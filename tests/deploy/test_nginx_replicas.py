@@ -74,9 +74,7 @@ def test_official_clients_notice_nothing_of_a_replica_that_stops(proxy: Proxy, p
     scene.known_to(leaving)
     gate = Gate()
     for _ in range(4):
-        scene.upstream.answer(
-            json={"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}, before=gate
-        )
+        scene.upstream.answer(json={"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}, before=gate)
     with nginx(proxy.port, leaving.port) as front, through(front, scene) as http, ThreadPoolExecutor(8) as pool:
         in_flight = [pool.submit(http.post, PATH, json=scene.chat()) for _ in range(4)]
         wait_until(lambda: len(scene.upstream.requests) == 4, what="two calls in each replica are upstream")
