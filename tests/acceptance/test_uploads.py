@@ -215,7 +215,7 @@ def test_there_is_no_room_for_more_than_so_much_at_once(narrow_scene: Scene) -> 
     with socket.create_connection(("127.0.0.1", narrow_scene.proxy.port), 10) as connection:
         connection.sendall(head(narrow_scene, f"Content-Length: {len(body)}") + body[:-100])
         wait_until(lambda: sum(open_uploads(narrow_scene.proxy).values()) > LIMIT // 2, what="the first lies there")
-        answer = post(narrow_scene, body)
+        answer = wait_until(lambda: (one := post(narrow_scene, body)).status_code == 503 and one, what="no room beside the whole of it")
 
     assert_envelope(answer, 503, "no_room_for_upload")
     assert answer.headers["retry-after"]
