@@ -133,10 +133,10 @@ def _change_feed(stack: AsyncExitStack, settings: Settings, database: Database, 
 
 async def _take_in(catalog: Catalog, callers: Callers, changes: Changes) -> None:
     """What others have changed."""
-    if changes.catalog or changes.everything:
-        await catalog.refresh()
     if changes.callers or changes.everything:
         callers.forget(None if changes.everything else changes.callers)
+    if changes.catalog or changes.everything:
+        await catalog.refresh()
 
 
 async def _start_ledger(stack: AsyncExitStack, settings: Settings, url: str) -> Ledger:

@@ -51,6 +51,7 @@ class Cast:
         calls = self._calls()
         self.early, self.own, self.lost = calls[::3], calls[1::3], calls[2::3]
         self.live.hold(*self.early)
+        self.live.holds._owned.update(call.request_id for call in self.lost)  # else its own recovery may void them before the play
         self.live.run(self.live.holds._reserve([call.hold() for call in self.lost]))
         db.execute("DELETE FROM aigcspace.instance WHERE id = $1", self.live.ledger.lease.id)
         self.live.run(self.live.ledger.lease.renew())

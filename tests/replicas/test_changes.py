@@ -1,4 +1,4 @@
-"""What is changed at one process, or by the platform's own SQL, is known to another within a second, by notices alone."""
+"""What is changed at one process, or by the platform's own SQL, is known to another soon, by notices alone."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy, running
 from tests.harness.scene import Scene
 
-A_SECOND = 1.0
+SOON = 4.0
+"""Seconds: a busy machine gets there, and what looks anew by itself doesn't, as a caller is remembered for five."""
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'billing-proxy changes' AND datname = current_database()"
 ADD_PRICE = 'INSERT INTO aigcspace.model_price (model_name, rates) VALUES ($1, \'{"input": "1", "output": "1"}\')'
 ADD_ROUTE = "INSERT INTO aigcspace.model_route (upstream_id, pattern) VALUES ($1, $2)"
@@ -37,20 +38,20 @@ def wildcard(scene: Scene) -> str:
 
 
 def test_routes_prices_and_keys_changed_over_rest_are_known_to_the_other(scene: Scene, replica: Proxy) -> None:
-    wait_until(lambda: scene.model in offered_at(replica, scene), what="the route", within=A_SECOND)
+    wait_until(lambda: scene.model in offered_at(replica, scene), what="the route", within=SOON)
     scene.admin.ask("PATCH", f"/admin/keys/{scene.key_id}", json={"models": ["other*"]})
-    wait_until(lambda: offered_at(replica, scene) == set(), what="the key's models", within=A_SECOND)
+    wait_until(lambda: offered_at(replica, scene) == set(), what="the key's models", within=SOON)
     scene.admin.ask("PATCH", f"/admin/upstreams/{scene.upstream_id}", json={"models": ["other-*"]})
     scene.admin.set_price("other-1", {"input": "1", "output": "2"})
-    wait_until(lambda: "other-1" in offered_at(replica, scene), what="the price", within=A_SECOND)
+    wait_until(lambda: "other-1" in offered_at(replica, scene), what="the price", within=SOON)
 
 
 def test_routes_and_prices_changed_by_sql_are_known_to_all(scene: Scene, replica: Proxy) -> None:
     model = wildcard(scene) + "model"
     scene.db.execute(ADD_PRICE, model)
-    wait_until(lambda: {scene.model, model} <= offered_at(replica, scene), what="route and price", within=A_SECOND)
+    wait_until(lambda: {scene.model, model} <= offered_at(replica, scene), what="route and price", within=SOON)
     scene.db.execute("UPDATE aigcspace.upstream SET disabled_at = now() WHERE id = $1", scene.upstream_id)
-    wait_until(lambda: not {scene.model, model} & offered_at(replica, scene), what="the upstream's end", within=A_SECOND)
+    wait_until(lambda: not {scene.model, model} & offered_at(replica, scene), what="the upstream's end", within=SOON)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_keys_and_users_changed_by_sql_are_known_to_all(scene: Scene, replica: P
 
     scene.db.execute(sql.format(key=scene.key_id, user=scene.user))
 
-    wait_until(lambda: status_at(replica, scene) == status, what=sql, within=A_SECOND)
+    wait_until(lambda: status_at(replica, scene) == status, what=sql, within=SOON)
 
 
 def test_a_key_of_the_platforms_that_gets_its_first_policy(scene: Scene, replica: Proxy) -> None:
@@ -77,7 +78,7 @@ def test_a_key_of_the_platforms_that_gets_its_first_policy(scene: Scene, replica
 
     scene.db.execute("INSERT INTO aigcspace.key_policy (key_id, allowed_ips) VALUES ($1, '{192.0.2.1}')", scene.key_id)
 
-    wait_until(lambda: status_at(replica, scene) == 403, within=A_SECOND)
+    wait_until(lambda: status_at(replica, scene) == 403, within=SOON)
 
 
 def test_what_was_changed_while_the_listener_was_cut_off_is_read_when_it_is_back(scene: Scene, replica: Proxy) -> None:
@@ -92,9 +93,9 @@ def test_what_was_changed_while_the_listener_was_cut_off_is_read_when_it_is_back
         scene.db.execute(ADD_PRICE, model)
         for pid in cut_off:
             scene.db.value("SELECT pg_terminate_backend($1)", pid)
-    wait_until(lambda: status_at(replica, scene) == 403, what="the key's addresses", within=2)
+    wait_until(lambda: status_at(replica, scene) == 403, what="the key's addresses", within=SOON)
     scene.db.execute("UPDATE aigcspace.key_policy SET allowed_ips = NULL WHERE key_id = $1", scene.key_id)
-    wait_until(lambda: status_at(replica, scene) == 200, within=A_SECOND)
+    wait_until(lambda: status_at(replica, scene) == 200, within=SOON)
     assert model in offered_at(replica, scene)
 
 
@@ -104,7 +105,7 @@ def test_a_listener_that_is_cut_off_while_nothing_happens_is_back_soon(scene: Sc
         cut_off = {row["pid"] for row in scene.db.fetch(LISTENERS)}
         for pid in cut_off:
             scene.db.value("SELECT pg_terminate_backend($1)", pid)
-        wait_until(lambda: len({row["pid"] for row in scene.db.fetch(LISTENERS)} - cut_off) == len(cut_off), within=2)  # noqa: B023
+        wait_until(lambda: len({row["pid"] for row in scene.db.fetch(LISTENERS)} - cut_off) == len(cut_off), within=SOON)  # noqa: B023
         scene.db.execute("UPDATE aigcspace.model SET context_tokens = 1000 WHERE name = $1", scene.model)
 
 
@@ -132,9 +133,9 @@ def test_a_pooler_that_passes_no_notices_on_is_found_out(scene: Scene, alone: Ca
         scene.db.execute(ADD_PRICE, model)
         scene.db.execute("UPDATE aigcspace.account SET disabled_at = now() WHERE user_id = $1", scene.user)
 
-        wait_until(lambda: status_at(polling, scene) == 403, what="the user's end", within=2)
+        wait_until(lambda: status_at(polling, scene) == 403, what="the user's end", within=SOON)
         scene.db.execute("UPDATE aigcspace.account SET disabled_at = NULL WHERE user_id = $1", scene.user)
-        wait_until(lambda: status_at(polling, scene) == 200, within=2)
+        wait_until(lambda: status_at(polling, scene) == 200, within=SOON)
         assert model in offered_at(polling, scene)
         assert polling.stop() == 0
 
@@ -145,6 +146,6 @@ def test_a_proxy_that_is_to_poll_does_not_listen(scene: Scene, alone: Callable[.
     model = wildcard(scene) + "model"
     scene.db.execute(ADD_PRICE, model)
 
-    wait_until(lambda: model in offered_at(polling, scene), within=2)
+    wait_until(lambda: model in offered_at(polling, scene), within=SOON)
     assert len(scene.db.fetch(LISTENERS)) == before
     assert polling.stop() == 0

@@ -53,7 +53,7 @@ def stored(db: Database) -> list[bytes]:
 
 
 def assert_serves(scene: Scene, proxy: Proxy) -> None:
-    wait_until(lambda: scene.http.post(f"{proxy.url}/v1/chat/completions", json=scene.chat()).status_code == 200, within=2)
+    wait_until(lambda: scene.http.post(f"{proxy.url}/v1/chat/completions", json=scene.chat()).status_code == 200, within=15)
     assert scene.upstream.requests[-1].header("authorization") == f"Bearer {UPSTREAM_SECRET}"
 
 
