@@ -8,13 +8,14 @@ database is away the last snapshot stays.
 import asyncio
 import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from app.billing.price import Price
 from app.catalog.vault import Vault
@@ -96,17 +97,38 @@ class Snapshot:
         return sorted({*self.named, *(name for name in self.prices if self.routes(name))})
 
 
+_Row = Row[*tuple[Any, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     version: int
     clock_ahead: timedelta
-    upstreams: Sequence[Upstream]
-    routes: Sequence[ModelRoute]
-    models: Sequence[Model]
-    prices: Sequence[ModelPrice]
+    upstreams: Sequence[_Row]
+    routes: Sequence[_Row]
+    models: Sequence[_Row]
+    prices: Sequence[_Row]
 
 
 _EMPTY = Snapshot(-1, {}, {}, (), {}, {})
+_UPSTREAMS, _ROUTES, _MODELS = select(*Upstream.__table__.c), select(*ModelRoute.__table__.c), select(*Model.__table__.c)
+_PRICES = select(*ModelPrice.__table__.c).order_by(ModelPrice.effective_from)
+
+_Made = TypeVar("_Made")
+
+
+class _MadeOfRows(Generic[_Made]):
+    """What was made of each row, by its id. It is made anew where the row has changed: decrypting and parsing a large catalog
+    takes longer than reading it."""
+
+    def __init__(self, make: Callable[[_Row], _Made]) -> None:
+        self._make = make
+        self._made: dict[int, tuple[_Row, _Made]] = {}
+
+    def of(self, rows: Sequence[_Row]) -> dict[int, _Made]:
+        before = self._made
+        self._made = {row.id: known if (known := before.get(row.id)) and known[0] == row else (row, self._make(row)) for row in rows}
+        return {key: made for key, (_, made) in self._made.items()}
 
 
 class Catalog:
@@ -115,6 +137,8 @@ class Catalog:
         self._vault = vault
         self.snapshot = _EMPTY
         self._reading = asyncio.Lock()
+        self._targets = _MadeOfRows(self._target)
+        self._prices = _MadeOfRows(_dated_price)
 
     async def refresh(self) -> None:
         """Reads the catalog anew where its version has moved."""
@@ -131,19 +155,27 @@ class Catalog:
             return _Rows(
                 version=version,
                 clock_ahead=now - datetime.now(UTC),
-                upstreams=(await session.scalars(select(Upstream))).all(),
-                routes=(await session.scalars(select(ModelRoute))).all(),
-                models=(await session.scalars(select(Model))).all(),
-                prices=(await session.scalars(select(ModelPrice).order_by(ModelPrice.effective_from))).all(),
+                upstreams=(await session.execute(_UPSTREAMS)).all(),
+                routes=(await session.execute(_ROUTES)).all(),
+                models=(await session.execute(_MODELS)).all(),
+                prices=(await session.execute(_PRICES)).all(),
             )
 
     def _assemble(self, rows: _Rows) -> Snapshot:
-        targets = {upstream.id: target for upstream in rows.upstreams if (target := self._target(upstream))}
+        targets = {key: target for key, target in self._targets.of(rows.upstreams).items() if target}
         enabled = {upstream.id for upstream in rows.upstreams if upstream.disabled_at is None}
         named, wildcards = _group(rows.routes, {key: target for key, target in targets.items() if key in enabled})
-        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
+        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), self._price_lists(rows.prices), rows.clock_ahead)
 
-    def _target(self, upstream: Upstream) -> Target | None:
+    def _price_lists(self, rows: Sequence[_Row]) -> dict[str, tuple[DatedPrice, ...]]:
+        made = self._prices.of(rows)
+        lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
+        for row in rows:
+            if (price := made[row.id]) is not None:
+                lists[row.model_name].append(price)
+        return {name: tuple(dated) for name, dated in lists.items()}
+
+    def _target(self, upstream: _Row) -> Target | None:
         try:
             stored = [*([upstream.secret] if upstream.secret else ()), *(upstream.more_secrets or ())]
             secrets = tuple(map(self._vault.decrypt, stored))
@@ -166,7 +198,7 @@ class Catalog:
 
 
 def _group(
-    rows: Sequence[ModelRoute], targets: dict[int, Target]
+    rows: Sequence[_Row], targets: dict[int, Target]
 ) -> tuple[dict[str, tuple[Route, ...]], tuple[tuple[str, tuple[Route, ...]], ...]]:
     by_pattern: defaultdict[str, list[Route]] = defaultdict(list)
     for row in rows:
@@ -181,17 +213,15 @@ def _by_priority(routes: list[Route]) -> tuple[Route, ...]:
     return tuple(sorted(routes, key=lambda route: (route.priority, route.target.id)))
 
 
-def _limits(models: Sequence[Model]) -> dict[str, ModelLimits]:
+def _limits(models: Sequence[_Row]) -> dict[str, ModelLimits]:
     return {model.name: ModelLimits(model.context_tokens, model.max_output_tokens) for model in models}
 
 
-def _price_lists(rows: Sequence[ModelPrice]) -> dict[str, tuple[DatedPrice, ...]]:
-    lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
-    for row in rows:
-        try:
-            price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers, service_tiers=row.service_tiers)
-        except ValueError as invalid:
-            log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
-            continue
-        lists[row.model_name].append(DatedPrice(row.effective_from, price))
-    return {name: tuple(dated) for name, dated in lists.items()}
+def _dated_price(row: _Row) -> DatedPrice | None:
+    """None, and an error in the log, for a price that can't be read."""
+    try:
+        price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers, service_tiers=row.service_tiers)
+    except ValueError as invalid:
+        log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
+        return None
+    return DatedPrice(row.effective_from, price)

@@ -96,7 +96,7 @@ def test_new_connections_are_refused_while_calls_finish(stopping: Callable[[int]
         wait_until(lambda: scene.upstream.requests, what="the call upstream")
         scene.proxy.process.send_signal(signal.SIGTERM)
         try:
-            wait_until(lambda: refuses(scene.proxy.port), what="the port is given back", within=5)
+            wait_until(lambda: refuses(scene.proxy.port), what="the port is given back")
         finally:
             gate.open()
         assert answer.result(20).status_code == 200
@@ -112,7 +112,7 @@ def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Cal
         wait_until(lambda: scene.upstream.requests, what="the call upstream")
         scene.proxy.process.kill()
         scene.proxy.process.wait(10)
-        wait_until(lambda: refuses(scene.proxy.port), what="the port is given back", within=3)
+        wait_until(lambda: refuses(scene.proxy.port), what="the port is given back")
         gate.open()
         assert answer.result(20).status_code == 200
     psutil.wait_procs(workers, timeout=10)

@@ -73,7 +73,7 @@ class Proxy:
             )
         running.append(self)
 
-    def wait_ready(self, within: float = 30.0) -> Self:
+    def wait_ready(self, within: float = 60.0) -> Self:
         deadline = time.monotonic() + within
         with httpx.Client(trust_env=False, verify=NO_TLS, timeout=2) as client:
             while time.monotonic() < deadline:
