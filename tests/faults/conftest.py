@@ -5,19 +5,14 @@ it asked for, and counts those that it reached; the long form ends with a table 
 the counts travel with the reports of the tests, the last of which is that of the teardown.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-IS_FULL = os.environ.get("FAULTS") == "full"
+from tests.harness.scale import IS_FULL, scaled
+
 _PROPERTY = "tally"
-
-
-def scaled(*, full: int, short: int) -> int:
-    """For what is decided when tests are collected; tests use the fixture `scale`."""
-    return full if IS_FULL else short
 
 
 @pytest.fixture(scope="session")

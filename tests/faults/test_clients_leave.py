@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_database_away import chunk
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
@@ -25,6 +25,7 @@ from tests.harness.books import charge, wait_until
 from tests.harness.fault_books import Sampler, assert_books
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import RATES, Scene
 
 How = Literal["fin", "rst"]

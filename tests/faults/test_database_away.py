@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.answers import Gate, Usage
@@ -22,6 +22,7 @@ from tests.harness.load import Load, Seen
 from tests.harness.own_postgres import own_postgres, reconnecting
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy, running
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 LEASE = 1.5

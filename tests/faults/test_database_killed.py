@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_killed import LEASE, REST, admitted, assert_each_once, assert_true, ended, write_down_admissions
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
@@ -26,6 +26,7 @@ from tests.harness.load import Load, Seen
 from tests.harness.own_postgres import OwnPostgres, own_postgres, reconnecting
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 FAULT = "PostgreSQL killed"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_database_away import chunk
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
@@ -22,6 +22,7 @@ from tests.harness.fault_books import assert_books
 from tests.harness.load import Load, Seen
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import RATES, Scene
 from tests.standin import STREAM, StandIn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import IS_FULL, Tally
+from tests.faults.conftest import Tally
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.background import Background
@@ -19,6 +19,7 @@ from tests.harness.load import Load
 from tests.harness.own_postgres import own_postgres, reconnecting
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import IS_FULL
 from tests.harness.scene import Scene
 
 RESERVE, SETTLE = "aigcspace.reserve(", "aigcspace.settle("

@@ -32,13 +32,14 @@ from app.ledger.accounts import set_credit_limit, set_disabled
 from app.ledger.credits import add_credit
 from app.ledger.rows import rows_of
 from app.models import ApiCallLog
-from tests.faults.conftest import IS_FULL, Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness.background import Background
 from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
+from tests.harness.scale import IS_FULL, scaled
 from tests.ledger.sums import check, check_at_rest
 
-RUNS, STEPS = scaled(full=1000, short=15), scaled(full=50, short=30)
+RUNS, STEPS = scaled(full=1000, short=8), scaled(full=50, short=25)
 USERS, KEYS, PROCESSES = 3, 2, 3
 ZERO = Decimal(0)
 Change = Callable[[AsyncSession], Coroutine[Any, Any, Any]]

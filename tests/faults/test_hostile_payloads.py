@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_hostile_usage import reports
 from tests.harness.answers import sse
 from tests.harness.books import wait_until
 from tests.harness.fault_books import Sampler, assert_books
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 PAYLOADS, AT_ONCE = scaled(full=10_000, short=200), 10

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import IS_FULL, Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.books import charge, wait_until
@@ -26,6 +26,7 @@ from tests.harness.fault_books import Sampler, assert_books, compare
 from tests.harness.load import Load, Seen
 from tests.harness.postgres import Database, Databases
 from tests.harness.proxy import Proxy, running
+from tests.harness.scale import IS_FULL, scaled
 from tests.harness.scene import Scene
 
 FAULT = "SIGKILL of the proxy"

@@ -9,11 +9,12 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness.admin import Admin
 from tests.harness.books import books
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 from tests.harness.scene import scene as set_scene
 

@@ -11,13 +11,14 @@ from decimal import Decimal
 import aiohttp
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness import scene as scenes
 from tests.harness.admin import Admin
 from tests.harness.books import charge
 from tests.harness.fault_books import Sampler, assert_books
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 PROXIES, EACH = 3, 64
@@ -46,7 +47,7 @@ def admin(three: list[Proxy]) -> Iterator[Admin]:
 async def test_a_user_who_can_pay_for_some(
     three: list[Proxy], admin: Admin, db: Database, scale: Callable[..., int], tally: Callable[..., Tally]
 ) -> None:
-    runs = tally(f"overspend: {PROXIES} processes x {EACH} calls", "runs", scale(full=50, short=2))
+    runs = tally(f"overspend: {PROXIES} processes x {EACH} calls", "runs", scale(full=50, short=1))
     with Sampler(db.url):
         for number in range(runs.asked):
             affordable = AFFORDABLE[number % len(AFFORDABLE)]

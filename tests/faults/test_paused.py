@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_killed import REST, admitted, assert_true, write_down_admissions
 from tests.harness import honest
 from tests.harness.answers import Gate, Usage
@@ -25,6 +25,7 @@ from tests.harness.fault_books import Sampler, assert_books
 from tests.harness.load import Load
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy
+from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 LEASE = 2.0

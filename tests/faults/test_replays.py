@@ -15,17 +15,18 @@ from sqlalchemy import func, make_url, select
 import app.ledger.recovery as recovery_module
 from app.database import LOCK_WAIT
 from app.ledger.outcome import Outcome
-from tests.faults.conftest import Tally, scaled
+from tests.faults.conftest import Tally
 from tests.faults.test_histories import PATIENCE, SETTLE
 from tests.harness.background import Background
 from tests.harness.books import wait_until
 from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
+from tests.harness.scale import scaled
 from tests.ledger.calls import Call, Payer, account, holds, make_key, make_payer, rows
 from tests.ledger.replica import Replica, replicas
 from tests.ledger.sums import check_at_rest
 
-ROUNDS = scaled(full=50, short=3)
+ROUNDS = scaled(full=50, short=1)
 PAYERS, CALLS, TIMES = 4, 48, 3
 CHANGES = """
     CREATE TABLE aigcspace.row_change (request_id uuid, what text);

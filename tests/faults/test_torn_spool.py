@@ -14,12 +14,13 @@ import pytest
 
 from app.ledger.segment import framed
 from app.ledger.spool import Spool
-from tests.faults.conftest import IS_FULL, Tally, scaled
+from tests.faults.conftest import Tally
 from tests.harness.background import Background
 from tests.harness.books import wait_until
 from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.harness.proxy import bare_environment
+from tests.harness.scale import IS_FULL, scaled
 from tests.ledger.calls import Call, Payer, make_payer, rows
 from tests.ledger.replica import Replica
 from tests.ledger.sums import check_at_rest

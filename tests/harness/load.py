@@ -7,8 +7,8 @@
 
     seen = Load(proxy.url, key=..., model=..., calls=50).run()                      # that many
 
-It runs on an event loop in a thread of its own. Whatever happens to a call is written down, and the next one goes on: at
-once after an answer, after a pause where there was no connection.
+It runs on an event loop in a thread of its own. Whatever happens to a call is written down, and the next one goes on: after
+a pause, which is longer where there was no connection.
 """
 
 import asyncio
@@ -23,8 +23,12 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.harness.scale import IS_FULL
+
 PAUSE = 0.05
 """Seconds, after a call that got no connection."""
+BREATH = 0.0 if IS_FULL else 0.03
+"""Seconds, after an answer."""
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Load:
         in_flight: int = 4,
         calls: int | None = None,
         streams: int = 5,
-        pause: float = 0.0,
+        pause: float = BREATH,
         patience: float = 30.0,
         **fields: Any,
     ) -> None:
