@@ -34,11 +34,11 @@ $(VENV)/installed-node: tests/clients/node/package-lock.json | $(VENV)/installed
 		|| echo "npm could not install the clients of tests/clients/node: their tests are skipped"
 
 test: $(VENV)/installed-dev clients
-	$(BIN)/python -m pytest -n 3 --dist loadscope
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 # The long form of tests/faults: kills, outages, full disks. Up to 40 minutes; `make test` has a short form of each row.
 test-faults: $(VENV)/installed-dev
-	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --timeout 1800 tests/faults
+	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --timeout 1800 tests/faults
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 others are. `docs/protocols.md` tells how."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,8 @@ def proxy(db: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     made = Proxy(
         database_url=db.url,
         directory=tmp_path_factory.mktemp("toy"),
-        command=(sys.executable, "-m", "tests.harness.toy_protocol"),
+        module="tests.harness.toy_protocol",
+        is_fresh=True,
         PYTHONPATH=str(Path(__file__).parents[2]),
     ).wait_ready()
     yield made

@@ -14,7 +14,7 @@ TOLERANCE = Decimal("0.00005")
 Rates = Mapping[str, str]
 
 
-def wait_until(condition: Callable[[], T], *, what: str = "", within: float = 15.0) -> T:
+def wait_until(condition: Callable[[], T], *, what: str = "", within: float = 30.0) -> T:
     """The first true value of `condition`, asked every few milliseconds."""
     deadline = time.monotonic() + within
     while not (value := condition()):

@@ -8,7 +8,6 @@ A proxy that has died is no longer among `tests.harness.proxy.running`. One that
 the same `DATA_DIR`.
 """
 
-import sys
 from pathlib import Path
 
 from tests.harness.proxy import Proxy, running
@@ -33,7 +32,6 @@ once a batch, all others once a call; all that is settled or answered counts, al
 SPOOL_POINTS = ("before_spooled", "after_spooled", "before_segment_removed", "after_segment_removed")
 """Reached only where the database is away at the end of a call, or was away when an earlier process ended."""
 
-COMMAND = (sys.executable, "-m", "tests.harness.dying_proxy")
 _ROOT = Path(__file__).parents[2]
 
 
@@ -41,7 +39,7 @@ def dying(point: str, *, after: int = 1, database_url: str, directory: Path, **s
     """Starts a proxy that kills itself the `after`th time that it comes to `point`. Not ready yet: `wait_ready()`."""
     assert point in POINTS + SPOOL_POINTS
     armed = {"DIE_AT": point, "DIE_AFTER": str(after), "PYTHONPATH": str(_ROOT)}
-    return Proxy(database_url=database_url, directory=directory, command=COMMAND, **armed, **settings)
+    return Proxy(database_url=database_url, directory=directory, module="tests.harness.dying_proxy", **armed, **settings)
 
 
 def wait_dead(proxy: Proxy, within: float = 20.0) -> int:

@@ -1,5 +1,4 @@
-"""The proxy under test: a real process, started as an operator starts it, with nothing of our own environment but what
-is named."""
+"""The proxy under test: a real process, with nothing of our own environment but what is named."""
 
 import os
 import signal
@@ -7,12 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import httpx
 
+from tests.harness.preloaded import Process, start
 from tests.harness.tls import NO_TLS
 
 COMMAND = (str(Path(sys.executable).parent / "billing-proxy"),)
@@ -43,10 +42,26 @@ def refuses(port: int) -> bool:
         return True
 
 
-class Proxy:
-    """`url` is its root; `output()` all it has printed so far. `command`: what to start in place of `billing-proxy`."""
+def start_fresh(
+    module: str | None, arguments: list[str], *, environment: dict[str, str], directory: Path, log: Path
+) -> "subprocess.Popen[bytes] | Process":
+    command = COMMAND if module is None else (sys.executable, "-m", module)
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [*command, *arguments],
+            env=environment,
+            cwd=directory,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
-    def __init__(self, *, database_url: str, directory: Path, command: Sequence[str] = COMMAND, **settings: str) -> None:
+
+class Proxy:
+    """`url` is its root; `output()` all it has printed so far. `module`: what to run in place of `billing-proxy`;
+    `is_fresh`: in an interpreter that has imported nothing yet."""
+
+    def __init__(self, *, database_url: str, directory: Path, module: str | None = None, is_fresh: bool = False, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         directory.mkdir(parents=True, exist_ok=True)
@@ -62,15 +77,8 @@ class Proxy:
             "UPSTREAM_RETRIES": "0",  # what a test scripts is for one attempt
             **settings,
         }
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "serve"],
-                env=environment,
-                cwd=directory,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
+        begin = start_fresh if is_fresh else start
+        self.process = begin(module, ["serve"], environment=environment, directory=directory, log=self._log)
         running.append(self)
 
     def wait_ready(self, within: float = 60.0) -> Self:
