@@ -1,7 +1,7 @@
 """What is known of one call, from its arrival to its row."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
@@ -14,7 +14,7 @@ from app.billing.usage import Usage
 from app.catalog.callers import Caller
 from app.catalog.groups import Group
 from app.catalog.routing import Route
-from app.gateway.protocols import CallRequest
+from app.gateway.protocols import CallRequest, Kept
 from app.ledger.outcome import Outcome
 
 LONGEST_NAME = 255
@@ -97,9 +97,11 @@ class CallRecord:
         self.open_ended = open_ended
         self._row["max_tokens_applied"] = max_tokens_applied
 
-    def keeps(self, object_ids: Iterable[str]) -> None:
+    def keeps(self, kept: Kept) -> None:
         """What the upstream keeps of the call is its user's."""
-        self._row["objects"] = list(object_ids)
+        self._row["objects"] = list(kept.ids)
+        if kept.is_lasting:
+            self._row["are_lasting"] = True
 
     def flag(self, name: str) -> None:
         if name not in self._flags:

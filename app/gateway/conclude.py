@@ -65,7 +65,7 @@ class Conclusion:
             await self._settle(_End("success", "client_gone" if self._departure.has_happened() else "completed"), _UNUSED)
             return
         if self._call.request.is_kept and (kept := kept_in(answer)) is not None:
-            self._call.record.keeps(kept.ids)
+            self._call.record.keeps(kept)
             if self._call.request.is_background and kept.is_under_way:
                 await self._defer(kept)
                 return
@@ -86,7 +86,7 @@ class Conclusion:
             return
         found = self._tally.at_once(meter)
         if meter.kept is not None and self._goes_on(meter.kept, meter):
-            self._call.record.keeps(meter.kept.ids)
+            self._call.record.keeps(meter.kept)
             self._submit_deferral(meter.kept, self._tally.counted_roughly())
             return
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), found, meter.reports)
@@ -95,7 +95,7 @@ class Conclusion:
         """Notes what is kept, and defers a call that goes on though its stream has ended, however that did."""
         if not self._call.request.is_kept:
             return False
-        self._call.record.keeps(kept.ids)
+        self._call.record.keeps(kept)
         if not self._goes_on(kept, meter):
             return False
         self._departure.end()

@@ -59,7 +59,9 @@ class Relay:
 
     async def stream(self) -> None:
         cost = CostInStream(self._protocol) if self._charged else None
-        meter = StreamMeter(self._protocol, strips=self._call.asks_usage and cost is None, reports=self._reports)
+        meter = StreamMeter(
+            self._call.request.reader or self._protocol, strips=self._call.asks_usage and cost is None, reports=self._reports
+        )
         await self._start()
         try:
             with KeepAlive(self._client, self._answer, meter, every=self._keepalive):
