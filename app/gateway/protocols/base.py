@@ -42,8 +42,8 @@ class CallRequest:
     `inputs`: each with a context of its own. `form`: what the client wrote, where that is a form; `body` holds its fields.
 
     For media: `measured` is the usage as far as the request tells it: images, seconds or characters, and a guess of their
-    tokens, for calls of which nobody reports any. `output_allowance`: output tokens that are held for a choice whose output
-    no limit can be set to.
+    tokens, for calls of which nobody reports any; `doubts`: flags of the rows that are billed by it. `output_allowance`: output
+    tokens that are held for a choice whose output no limit can be set to.
     """
 
     body: bytes
@@ -71,6 +71,7 @@ class CallRequest:
     inputs: int = 1
     form: Form | None = None
     measured: Usage = NO_USAGE
+    doubts: tuple[str, ...] = ()
     output_allowance: int | None = None
 
     @property
