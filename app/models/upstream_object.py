@@ -12,7 +12,7 @@ from app.database import SCHEMA, Base
 
 class UpstreamObject(Base):
     """`object_id`: the upstream's own. `request_id`: of the call that it last came with, and `created_at`: when that was.
-    `is_lasting`: it lies in a conversation, and is kept until it is deleted."""
+    `is_lasting`: it is kept until it is deleted, as what lies in a conversation."""
 
     __tablename__ = "upstream_object"
     __table_args__ = (

@@ -20,7 +20,8 @@ _UNDER_WAY = frozenset({"queued", "in_progress"})
 @dataclass(frozen=True, slots=True)
 class Kept:
     """`id`: the response's; `ids`: all by which something of it can be asked for. `status`: as the provider says.
-    `is_background`: it goes on, whoever reads it. `is_lasting`: it lies in a conversation, which stays until it is deleted."""
+    `is_background`: it goes on, whoever reads it. `is_lasting`: it lies in a conversation, or is a file of Anthropic's: these
+    stay until they are deleted."""
 
     id: str
     ids: tuple[str, ...]
@@ -39,7 +40,9 @@ class Kept:
 
     def after(self, told: "Kept | None") -> "Kept":
         """With what an earlier event of the same answer told."""
-        return self if told is None else replace(self, ids=tuple(dict.fromkeys((*told.ids, *self.ids))))
+        if told is None:
+            return self
+        return replace(self, ids=tuple(dict.fromkeys((*told.ids, *self.ids))), is_lasting=self.is_lasting or told.is_lasting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,15 @@ def items_made(answer: bytes) -> list[str]:
 
 def _kept(response: _Response) -> Kept:
     conversation = object_of(response.conversation).get("id")
-    named = [response.id, conversation, object_of(response.container).get("id"), *_within(response)]
+    files = [file for block in objects_in(response.content) for file in files_of(block)]
+    named = [response.id, conversation, object_of(response.container).get("id"), *_within(response), *files]
     error = object_of(response.error)
     return Kept(
         id=response.id,
         ids=tuple(dict.fromkeys(filter(is_id, named))),
         status=response.status or "completed",
         is_background=response.background is True,
-        is_lasting=conversation is not None or response.object == "conversation",
+        is_lasting=conversation is not None or response.object == "conversation" or bool(files),
         error=str(error.get("message") or error.get("code") or "failed") if error else None,
     )
 
@@ -119,8 +123,6 @@ def _within(response: _Response) -> Iterator[object]:
         for part in objects_in(item.get("content")):
             cited = objects_in(part.get("annotations"))
             yield from (note.get("file_id") for note in cited if note.get("type") == "container_file_citation")
-    for block in objects_in(response.content):
-        yield from files_of(block)
 
 
 def files_of(block: dict[str, Any]) -> Iterator[object]:

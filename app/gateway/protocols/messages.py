@@ -215,7 +215,7 @@ class _RunningCode(Messages):
         except UNREADABLE:
             return StreamEvent()
         files = tuple(filter(is_id, files_of(object_of(told.content_block))))
-        return StreamEvent(kept=Kept(files[0], files, "completed")) if files else super().read_event(event)
+        return StreamEvent(kept=Kept(files[0], files, "completed", is_lasting=True)) if files else super().read_event(event)
 
 
 _RUNNING_CODE = _RunningCode()
