@@ -209,13 +209,13 @@ class _Passage:
                 return  # unfinished, at which the server cuts the connection
             raise UpstreamFailed(f"The upstream's answer is incomplete: {cut}. Try again.", code="upstream_broken") from None
         if self.answer.status < 300:
-            await self._learn(meter.answer())
+            await self._learn(without_secret(meter.answer(), self.target.secret))
         await self._start()
-        await self.client.send(meter.release(), more=False)
+        await self.client.send(without_secret(meter.release(), self.target.secret), more=False)
 
     async def _start(self) -> None:
         if not self.client.started:
-            await self.client.start(self.answer.status, answer_headers(self.answer))
+            await self.client.start(self.answer.status, answer_headers(self.answer, self.target.secret))
 
     async def _learn(self, answer: bytes) -> None:
         """What the answer means for the books, before its last byte leaves."""
