@@ -227,5 +227,6 @@ class _Passage:
             await objects.forget(user_id, self.kept.object_id)
         elif self.asked.adds_items:
             await objects.remember(user_id, items_made(answer), upstream_id=self.target.id, request_id=self.client.request_id)
-        for call in self.kept.pending if self.kept else ():
-            await self.gateway.background.conclude(call, answer)
+        else:
+            for call in self.kept.pending:
+                await self.gateway.background.conclude(call, answer)

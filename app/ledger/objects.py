@@ -71,8 +71,9 @@ class UpstreamObjects:
         common = {"user_id": user_id, "upstream_id": upstream_id, "request_id": request_id, "is_lasting": True}
         if object_ids:
             async with self._database.transaction() as session:
-                made = [common | {"object_id": object_id} for object_id in object_ids]
-                await session.execute(insert(UpstreamObject).values(made).on_conflict_do_nothing())
+                made = insert(UpstreamObject).values([common | {"object_id": object_id} for object_id in dict.fromkeys(object_ids)])
+                newest = {name: made.excluded[name] for name in ("upstream_id", "request_id", "is_lasting", "created_at")}
+                await session.execute(made.on_conflict_do_update(index_elements=["object_id", "user_id"], set_=newest))
 
     async def forget(self, user_id: str, object_id: str) -> None:
         async with self._database.transaction() as session:

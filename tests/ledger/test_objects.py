@@ -89,7 +89,9 @@ def test_what_is_old_is_forgotten_in_batches(db: Database, replica: Replica, pay
 def test_what_lies_in_a_conversation_or_goes_on_stays(db: Database, replica: Replica, payer: Payer) -> None:
     objects = UpstreamObjects(replica.database, longest_wait=10)
     call = payer.call("1")
-    replica.run(objects.remember(payer.user_id, ["conv_1"], upstream_id=1, request_id=call.request_id))
+    for upstream_id in (2, 1):  # the newest is meant
+        replica.run(objects.remember(payer.user_id, ["conv_1", "conv_1"], upstream_id=upstream_id, request_id=call.request_id))
+    assert replica.run(objects.places(payer.user_id, ["conv_1"])) == {"conv_1": 1}
     make(replica, payer, "resp_1", "msg_1", are_lasting=True)
     make(replica, payer, "resp_2")
     begin(replica, payer, "resp_3")
