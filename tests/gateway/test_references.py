@@ -106,6 +106,8 @@ def test_a_clients_own_names_are_no_matter(more: dict[str, Any]) -> None:
         (Responses(), RESPONSES % '{"type":"shell_call","environment":{"type":"container_reference","container_id":"cntr_1"}}', 1, 0),
         (Responses(), RESPONSES % '{"role":"user","content":[{"type":"input_image","file_id":"file_1"}]}', 0, 1),
         (Responses(), RESPONSES % '{"type":"computer_call_output","call_id":"c","output":{"file_id":"file_1"}}', 0, 1),
+        (Responses(), RESPONSES % '{"type":"compaction","id":"cmp_1"}', 0, 1),
+        (Responses(), RESPONSES % '{"type":"compaction","id":"cmp_1","encrypted_content":"gAAAAA"}', 0, 0),
         (Responses(), RESPONSES % '{"type":"message","role":"assistant","id":"msg_1","content":"x"}', 0, 0),
         (ChatCompletions(), CHAT % '{"role":"assistant","audio":{"id":"audio_1"}}', 1, 0),
         (ChatCompletions(), CHAT % '{"role":"user","content":[{"type":"file","file":{"file_id":"file_1"}}]}', 0, 1),

@@ -55,7 +55,7 @@ def of_responses(body: bytes, request: dict[str, Any]) -> References:
     for items in (request.get("input"), request.get("items")):
         for item in objects_in(items):
             needed += _needed_by_item(item)
-            if item.get("type") == "reasoning" and not item.get("content") and not item.get("encrypted_content"):
+            if item.get("type") in ("reasoning", "compaction") and not item.get("content") and not item.get("encrypted_content"):
                 mentioned.append(item.get("id"))
             mentioned += [part.get("file_id") for parts in (item.get("content"), item.get("output")) for part in objects_in(parts)]
             mentioned += [item.get("file_id"), object_of(item.get("output")).get("file_id")]
