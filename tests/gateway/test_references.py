@@ -110,6 +110,8 @@ def test_a_clients_own_names_are_no_matter(more: dict[str, Any]) -> None:
         (Responses(), RESPONSES % '{"type":"compaction","id":"cmp_1","encrypted_content":"gAAAAA"}', 0, 0),
         (Responses(), RESPONSES % '{"type":"message","role":"assistant","id":"msg_1","content":"x"}', 0, 0),
         (ChatCompletions(), CHAT % '{"role":"assistant","audio":{"id":"audio_1"}}', 1, 0),
+        (ChatCompletions(), CHAT % '{"role":"assistant","audio": null,"content":"x"}', 0, 0),
+        (ChatCompletions(), CHAT % r'{"role":"assistant","\u0061udio":{"id":"audio_1"}}', 1, 0),
         (ChatCompletions(), CHAT % '{"role":"user","content":[{"type":"file","file":{"file_id":"file_1"}}]}', 0, 1),
         (ChatCompletions(), CHAT % '{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AA","format":"wav"}}]}', 0, 0),
         (Messages(), MESSAGES % '{"type":"document","source":{"type":"file","file_id":"file_1"}}', 0, 1),

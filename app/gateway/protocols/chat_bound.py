@@ -45,6 +45,8 @@ _BOUNDED_FIELDS = frozenset(
 
 _REFERRING = frozenset({b"audio", b"file", b"file_id"})
 """Parts that may name what the provider keeps in place of its content."""
+_REFERS = re.compile(rb'"(?:audio|file|file_id)"\s*+:\s*+(?!null)', re.IGNORECASE)
+"""OpenAI's SDKs send answers back with `"audio":null`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def bound_input(body: bytes, modalities: object) -> InputBound:
         return InputBound(len(body), 0, open_ended, kinds)
     inline, media_tokens, media_kinds = _media(msgspec.json.decode(messages))
     may_refer = any(b"\\" in name or name.lower() in _REFERRING for name in names)
+    may_refer = may_refer and (_REFERS.search(messages) is not None or ESCAPED_NAME.search(messages) is not None)
     return InputBound(max(len(body) - inline, 0) + media_tokens, media_tokens, True, kinds | media_kinds, may_refer)
 
 
