@@ -148,6 +148,7 @@ async def _start_ledger(stack: AsyncExitStack, settings: Settings, url: str) -> 
         lease=settings.lease,
         admit_wait=settings.admit_wait,
         time_zone=settings.log_time_zone,
+        objects_age=settings.objects_age,
     )
     stack.push_async_callback(ledger.spool.close)
     await ledger.lease.renew()

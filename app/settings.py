@@ -124,6 +124,7 @@ class Settings(BaseSettings):
     lease: Seconds = Field(default=30.0, ge=0.5, le=3600)
     spool_max_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
     background_wait: Seconds = Field(default=86_400.0, gt=0)
+    objects_age: Seconds = Field(default=31 * 86_400.0, ge=0)
     shutdown_wait: Seconds = Field(default=30.0, ge=0)
     change_feed: Literal["auto", "poll"] = "auto"
     change_poll: Seconds = Field(default=1.0, gt=0)

@@ -115,7 +115,7 @@ class Background:
         if usage is None:
             usage, source = await self._estimate(call, kept, answer)
         record = self._record(call)
-        record.keeps(kept.ids)
+        record.keeps(kept)
         for flag in reports.flags():
             record.flag(flag)
         await self._settle(

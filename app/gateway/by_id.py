@@ -30,8 +30,9 @@ from app.gateway.forward import answer_headers, refuse_unusable, request_headers
 from app.gateway.meter import BodyMeter
 from app.gateway.ownership import place_of
 from app.gateway.protocols.base import decode
-from app.gateway.protocols.kept import kept_in, references_in
+from app.gateway.protocols.kept import items_made, kept_in
 from app.gateway.protocols.paths import plain
+from app.gateway.protocols.references import of_responses
 from app.gateway.protocols.responses import Responses
 from app.gateway.transport import UpstreamAnswer, UpstreamBroken, without_secret
 from app.ledger.objects import KeptObject
@@ -65,6 +66,10 @@ class AskedById:
     def deletes(self) -> bool:
         return self.method == "DELETE" and self.path.endswith(f"/{self.object_id}")
 
+    @property
+    def adds_items(self) -> bool:
+        return self.method == "POST" and self.path.endswith("/items")
+
 
 def asked_by_id(method: str, path: str) -> AskedById | None:
     path = plain(path)
@@ -96,8 +101,10 @@ async def handle_by_id(gateway: Gateway, asked: AskedById, scope: Scope, receive
 async def _serve(gateway: Gateway, asked: AskedById, caller: Caller, client: Client) -> None:
     body = await client.read_body(largest=gateway.settings.max_body_bytes)
     kept = await _find(gateway, caller, asked) if asked.object_id is not None else None
-    await _check_items(gateway, caller, body)
-    target = _target(gateway, kept) if kept else _place_of_new(gateway, caller, client)
+    place = await _place_of_items(gateway, caller, body)
+    if kept and place not in (None, kept.upstream_id):
+        raise InvalidRequest("An item lies at another upstream than its conversation. Send its content.", code="references_apart")
+    target = _target(gateway, kept) if kept else _place_of_new(gateway, caller, client, place)
     headers = request_headers(client.headers, target, _protocol.auth, target.secret)
     query = urlencode([(name, value) for name, value in parse_qsl(client.scope["query_string"].decode("latin-1")) if name != "key"])
     url = join_url(target.base_url, quote(asked.path)) + (f"?{query}" if query else "")
@@ -118,16 +125,16 @@ async def _find(gateway: Gateway, caller: Caller, asked: AskedById) -> KeptObjec
     kept = await gateway.objects.find(caller.user_id, asked.object_id)
     if kept is None:
         raise NotFound(f"There is no {asked.object_id!r} of yours here.", code="not_found")
-    if asked.deletes and kept.pending and not await gateway.background.look(kept.pending):
+    if asked.deletes and not all([await gateway.background.look(call) for call in kept.pending]):
         raise Conflict("This response is still being made. Cancel it or wait for its end, then delete it.", code="response_under_way")
     return kept
 
 
-async def _check_items(gateway: Gateway, caller: Caller, body: bytes) -> None:
+async def _place_of_items(gateway: Gateway, caller: Caller, body: bytes) -> int | None:
     """Items that are put into a conversation may refer to others, which must be their own, too. Raises `InvalidRequest`."""
-    if body.strip():
-        items = decode(body, dict[str, Any]).get("items")
-        await place_of(gateway.objects, caller, references_in({"input": items}))
+    if not body.strip():
+        return None
+    return await place_of(gateway.objects, caller, of_responses(body, decode(body, dict[str, Any])))
 
 
 def _target(gateway: Gateway, kept: KeptObject) -> Target:
@@ -137,12 +144,18 @@ def _target(gateway: Gateway, kept: KeptObject) -> Target:
     return target
 
 
-def _place_of_new(gateway: Gateway, caller: Caller, client: Client) -> Target:
-    """Only one upstream can be meant, or the client names a model."""
+def _place_of_new(gateway: Gateway, caller: Caller, client: Client, place: int | None) -> Target:
+    """Only one upstream can be meant, or the client names a model. `place`: where the items that it shall have lie."""
     snapshot = gateway.admitter.catalog.snapshot
     model = dict(client.headers).get(MODEL_HEADER, b"").decode("latin-1")
     names = [model] if model else snapshot.model_names()
-    usable = (route for name in names if caller.may_use(name) for route in _open_to(caller, snapshot.routes(name))[:1])
+    found = [_open_to(caller, snapshot.routes(name)) for name in names if caller.may_use(name)]
+    if place is None:
+        usable = [route for routes in found for route in routes[:1]]
+    else:
+        usable = [route for routes in found for route in routes if route.target.id == place]
+        if not usable:
+            raise InvalidRequest("The model is not served where the items lie. Name the model that made them.", code="reference_elsewhere")
     targets = {route.target.id: route.target for route in usable}
     if len(targets) != 1:
         raise InvalidRequest(
@@ -177,8 +190,8 @@ class _Passage:
             error = UpstreamFailed(f"The answer is incomplete: {cut}. Ask for the rest with `starting_after`.", code="upstream_broken")
             await self.client.send(_protocol.error_event(error), more=False)
         else:
-            if self.kept and self.kept.pending:
-                await self.gateway.background.look(self.kept.pending)
+            for call in self.kept.pending if self.kept else ():
+                await self.gateway.background.look(call)
             await self.client.send(b"", more=False)
         finally:
             watch.cancel()
@@ -196,21 +209,24 @@ class _Passage:
                 return  # unfinished, at which the server cuts the connection
             raise UpstreamFailed(f"The upstream's answer is incomplete: {cut}. Try again.", code="upstream_broken") from None
         if self.answer.status < 300:
-            await self._learn(meter.answer())
+            await self._learn(without_secret(meter.answer(), self.target.secret))
         await self._start()
-        await self.client.send(meter.release(), more=False)
+        await self.client.send(without_secret(meter.release(), self.target.secret), more=False)
 
     async def _start(self) -> None:
         if not self.client.started:
-            await self.client.start(self.answer.status, answer_headers(self.answer))
+            await self.client.start(self.answer.status, answer_headers(self.answer, self.target.secret))
 
     async def _learn(self, answer: bytes) -> None:
         """What the answer means for the books, before its last byte leaves."""
         objects, user_id = self.gateway.objects, self.caller.user_id
         if self.kept is None:
             if (made := kept_in(answer)) is not None:
-                await objects.remember(user_id, made.id, upstream_id=self.target.id, request_id=self.client.request_id)
+                await objects.remember(user_id, made.ids, upstream_id=self.target.id, request_id=self.client.request_id)
         elif self.asked.deletes:
             await objects.forget(user_id, self.kept.object_id)
-        elif self.kept.pending is not None:
-            await self.gateway.background.conclude(self.kept.pending, answer)
+        elif self.asked.adds_items:
+            await objects.remember(user_id, items_made(answer), upstream_id=self.target.id, request_id=self.client.request_id)
+        else:
+            for call in self.kept.pending:
+                await self.gateway.background.conclude(call, answer)

@@ -99,7 +99,8 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
     if not gateway.accepting:
         raise Unavailable("This server is about to stop. Try again: another one will answer.", code="stopping")
     caller = await authenticate(gateway.callers, client.scope)
-    record.called_by(caller, address=client.address)
+    key = presented_key(client.scope)
+    record.called_by(caller, address=client.address, key=key)
     check_caller(caller, client.address)
     if isinstance(protocol, TakesForms) and is_form(client):
         request = await _read_form(gateway, protocol, asked, record, client)
@@ -111,7 +112,7 @@ async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: Cal
             record.names(asked.model or model_named_in(body))
             raise
     record.asks_for(request)
-    record.made_for(*made_for(client.headers, request, key=presented_key(client.scope)))
+    record.made_for(*made_for(client.headers, request, key=key))
     place = None if request.references is NO_REFERENCES else await place_of(gateway.objects, caller, request.references)
     return await gateway.admitter.admit(protocol, request, caller, record, place=place)
 

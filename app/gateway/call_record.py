@@ -1,7 +1,7 @@
 """What is known of one call, from its arrival to its row."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
@@ -14,7 +14,8 @@ from app.billing.usage import Usage
 from app.catalog.callers import Caller
 from app.catalog.groups import Group
 from app.catalog.routing import Route
-from app.gateway.protocols import CallRequest
+from app.gateway.protocols import CallRequest, Kept
+from app.gateway.transport import masked
 from app.ledger.outcome import Outcome
 
 LONGEST_NAME = 255
@@ -30,6 +31,7 @@ class CallRecord:
         self.request_id: UUID = uuid7()
         self.started = time.monotonic()
         self.caller: Caller | None = None
+        self._key: str | None = None
         self.price: Price | None = None
         self.price_of: Callable[[str], Price | None] = _no_price
         self.usage = Usage()
@@ -61,14 +63,16 @@ class CallRecord:
         record._row = dict(entry) | {"was_deferred": True}
         return record
 
-    def called_by(self, caller: Caller, *, address: str | None) -> None:
+    def called_by(self, caller: Caller, *, address: str | None, key: str | None = None) -> None:
+        """`key`: as the caller sent it; wherever else it put that, it is in no row."""
         self.caller = caller
+        self._key = key
         self._row["request_ip"] = clean(address, 50)
         self._row["user_id"] = caller.user_id
         self._row["api_key_id"] = caller.key_id
 
     def names(self, model: str | None) -> None:
-        self._row["model_name"] = clean(model, LONGEST_NAME) or ""
+        self._row["model_name"] = clean(model and masked(model, self._key), LONGEST_NAME) or ""
 
     def asks_for(self, request: CallRequest) -> None:
         self.names(request.model)
@@ -97,9 +101,11 @@ class CallRecord:
         self.open_ended = open_ended
         self._row["max_tokens_applied"] = max_tokens_applied
 
-    def keeps(self, object_ids: Iterable[str]) -> None:
-        """What the upstream keeps of the call is its user's."""
-        self._row["objects"] = list(object_ids)
+    def keeps(self, kept: Kept, *, secret: str | None = None) -> None:
+        """What the upstream keeps of the call is its user's. `secret`: the upstream's, which goes into no row."""
+        self._row["objects"] = [masked(object_id, secret) for object_id in kept.ids]
+        if kept.is_lasting:
+            self._row["are_lasting"] = True
 
     def flag(self, name: str) -> None:
         if name not in self._flags:
@@ -173,7 +179,7 @@ class CallRecord:
             "status": status,
             "end_reason": end_reason,
             "http_status": http_status,
-            "error_message": clean(error, LONGEST_ERROR),
+            "error_message": clean(error and masked(error, self._key), LONGEST_ERROR),
             "latency_ms": _milliseconds(self.started, time.monotonic()),
             "first_token_ms": _milliseconds(self.started, self.first_token_at) if self.first_token_at else None,
             "flags": self._flags or None,

@@ -4,6 +4,7 @@
 end yet: it is deferred, and `background.py` ends it.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from app.billing.usage import Usage
@@ -14,7 +15,7 @@ from app.gateway.meter import BodyMeter, StreamMeter
 from app.gateway.protocols.kept import Kept, kept_in
 from app.gateway.settle import Settling
 from app.gateway.tally import Found, Tally
-from app.gateway.transport import UpstreamAnswer, without_secret
+from app.gateway.transport import UpstreamAnswer, masked, without_secret
 from app.gateway.usage_reports import UsageReports, most_believable
 
 LEFT = "The client left before the answer was complete."
@@ -57,7 +58,7 @@ class Conclusion:
 
     async def of_body(self, meter: BodyMeter, reports: UsageReports, broken: str | None) -> None:
         """An error bills nothing, whatever it reports."""
-        answer = meter.answer()
+        answer = without_secret(meter.answer(), self._call.secret)
         if self._answer.status >= 400:
             await self._settle(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), _UNUSED)
             return
@@ -65,7 +66,7 @@ class Conclusion:
             await self._settle(_End("success", "client_gone" if self._departure.has_happened() else "completed"), _UNUSED)
             return
         if self._call.request.is_kept and (kept := kept_in(answer)) is not None:
-            self._call.record.keeps(kept.ids)
+            self._call.record.keeps(kept, secret=self._call.secret)
             if self._call.request.is_background and kept.is_under_way:
                 await self._defer(kept)
                 return
@@ -86,7 +87,7 @@ class Conclusion:
             return
         found = self._tally.at_once(meter)
         if meter.kept is not None and self._goes_on(meter.kept, meter):
-            self._call.record.keeps(meter.kept.ids)
+            self._call.record.keeps(meter.kept, secret=self._call.secret)
             self._submit_deferral(meter.kept, self._tally.counted_roughly())
             return
         self._submit(_End("failed", "interrupted", "The proxy stopped before this call ended."), found, meter.reports)
@@ -95,7 +96,7 @@ class Conclusion:
         """Notes what is kept, and defers a call that goes on though its stream has ended, however that did."""
         if not self._call.request.is_kept:
             return False
-        self._call.record.keeps(kept.ids)
+        self._call.record.keeps(kept, secret=self._call.secret)
         if not self._goes_on(kept, meter):
             return False
         self._departure.end()
@@ -129,9 +130,17 @@ class Conclusion:
                 status=end.status,
                 end_reason=end.reason,
                 http_status=self._answer.status,
-                usage=found[0],
+                usage=_named_without(secret, found[0]),
                 usage_source=found[1],
-                error=end.error and without_secret(end.error.encode("utf-8", "replace"), secret).decode(),
+                error=end.error and masked(end.error, secret),
                 attempts=self._call.attempts,
             )
         )
+
+
+def _named_without(secret: str | None, usage: Usage) -> Usage:
+    """The usage, whose names are the upstream's own words: of its tier, and of other models."""
+    if usage.service_tier is None and not usage.others:
+        return usage
+    tier = usage.service_tier and masked(usage.service_tier, secret)
+    return replace(usage, service_tier=tier, others={masked(name, secret): used for name, used in usage.others.items()})

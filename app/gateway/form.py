@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import InvalidRequest
-from app.gateway.sound import seconds_of
+from app.gateway.sound import SILENCE, Length, length_of
 from app.gateway.upload import Upload
 
 MOST_PARTS = 100
@@ -60,12 +60,12 @@ class FormBody:
 
 @dataclass(slots=True)
 class Form:
-    """`seconds`: of the sound in it, where it was listened to. What it lies in is the upload's to close."""
+    """`sound`: how long that in it is, where it was listened to. What it lies in is the upload's to close."""
 
     parts: tuple[Part, ...]
     boundary: bytes
     upload: Upload
-    seconds: int = 0
+    sound: Length = SILENCE
 
     def fields(self) -> dict[str, str]:
         return {part.name: part.text for part in self.parts if part.text is not None}
@@ -101,7 +101,7 @@ class Form:
     async def listen(self, name: str) -> None:
         """Finds out how long the sound in the file of this name is."""
         for part in self.files((name,)):
-            self.seconds = await self.upload.examine(part.start, part.size, seconds_of)
+            self.sound = await self.upload.examine(part.start, part.size, length_of)
 
 
 def boundary_of(content_type: str) -> bytes:

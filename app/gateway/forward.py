@@ -11,7 +11,7 @@ from app.catalog.addresses import auth_headers, join_url
 from app.catalog.routing import Target
 from app.errors import UpstreamFailed
 from app.gateway.admit import AdmittedCall
-from app.gateway.transport import Transport, UpstreamAnswer
+from app.gateway.transport import Transport, UpstreamAnswer, without_secret
 
 REQUEST_HEADERS = frozenset(
     {
@@ -92,11 +92,14 @@ def _url(call: AdmittedCall) -> str:
     return join_url(call.route.target.base_url, path) + (f"?{call.request.query}" if call.request.query else "")
 
 
-def answer_headers(answer: UpstreamAnswer) -> list[tuple[bytes, bytes]]:
-    """What of the upstream's headers the client gets. A stream's length isn't known: events may be taken out."""
+def answer_headers(answer: UpstreamAnswer, secret: str | None) -> list[tuple[bytes, bytes]]:
+    """What of the upstream's headers the client gets. A stream's length isn't known: events may be taken out. `secret`: never
+    goes with them."""
     hidden = HIDDEN_ANSWER_HEADERS | {b"content-length", b"x-accel-buffering"} if answer.is_stream else HIDDEN_ANSWER_HEADERS
     passing = [(name.lower(), value) for name, value in answer.raw_headers]
     headers = [
-        (name, value.translate(_PASSABLE)) for name, value in passing if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)
+        (name, without_secret(value.translate(_PASSABLE), secret))
+        for name, value in passing
+        if name not in hidden and not name.startswith(HIDDEN_ANSWER_PREFIXES)
     ]
     return [*headers, _UNBUFFERED] if answer.is_stream else headers

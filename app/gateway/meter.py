@@ -167,7 +167,7 @@ class StreamMeter:
             event = strict_events(event)
             told = self.protocol.read_event(event)
         self._take(told, event)
-        self.kept = told.kept or self.kept
+        self.kept = told.kept.after(self.kept) if told.kept else self.kept
         self._keep(event)
         return told
 

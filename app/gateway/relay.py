@@ -59,7 +59,9 @@ class Relay:
 
     async def stream(self) -> None:
         cost = CostInStream(self._protocol) if self._charged else None
-        meter = StreamMeter(self._protocol, strips=self._call.asks_usage and cost is None, reports=self._reports)
+        meter = StreamMeter(
+            self._call.request.reader or self._protocol, strips=self._call.asks_usage and cost is None, reports=self._reports
+        )
         await self._start()
         try:
             with KeepAlive(self._client, self._answer, meter, every=self._keepalive):
@@ -96,7 +98,7 @@ class Relay:
                     passing = cost.feed(passing)
                 if passing:
                     await self._start()
-                    await self._client.send(passing)
+                    await self._send(passing)
         except UpstreamBroken as cut:
             broken = str(cut)
         await self._conclusion.of_body(meter, self._reports, broken)
@@ -107,7 +109,7 @@ class Relay:
         if cost and self._charged:
             rest = cost.finish(rest, await self._charged())
         await self._start(length=len(rest))
-        await self._client.send(rest, more=False)
+        await self._client.send(without_secret(rest, self._secret), more=False)
 
     async def _pass_events(self, meter: StreamMeter, cost: CostInStream | None) -> str | None:
         """Until the terminal event, or the end of the answer; returns why it broke off, if it did."""
@@ -133,7 +135,7 @@ class Relay:
     async def _start(self, *, length: int | None = None) -> None:
         """`length`: of the whole body, where that is known only now; what the upstream says of it is corrected."""
         if not self._client.started:
-            headers = answer_headers(self._answer)
+            headers = answer_headers(self._answer, self._secret)
             if length is not None and self._answer.length not in (None, length):
                 headers = [(name, value) if name != b"content-length" else (name, str(length).encode()) for name, value in headers]
             if self._call.output_limit_applied is not None:

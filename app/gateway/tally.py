@@ -60,7 +60,7 @@ class Tally:
         if meter.usage is not None:
             usage = meter.usage
         elif self._measured.units:
-            usage = self._measured if self._call.record.first_token_at else Usage()
+            usage = self._from_request(self._measured)[0] if self._call.record.first_token_at else Usage()
         else:
             usage = self.counted_roughly()
         return usage.at_least(Usage(output_tokens=self.output_counted)), "estimated"
@@ -82,7 +82,7 @@ class Tally:
     async def _of_events(self, meter: StreamMeter, has_left: Callable[[], bool]) -> Found:
         usage, is_begun = meter.usage, self._call.record.first_token_at is not None
         if usage is None and self._priced_units:
-            return (self._priced_units, "estimated") if is_begun else _NOTHING
+            return self._from_request(self._priced_units) if is_begun else _NOTHING
         if usage is not None and not meter.reports.is_partial and (usage.output_tokens or usage.units):
             return usage, "provider"
         await self.count(meter)
@@ -106,7 +106,7 @@ class Tally:
         if not is_packed and not texts and (self._call.request.has_output or not answer.lstrip().startswith(b"{")):
             return None
         if self._priced_units:
-            return self._priced_units, "estimated"
+            return self._from_request(self._priced_units)
         if not is_packed:
             self.output_counted = await self._tokenizer.count(self._model, texts)
         elif not self._measured.units:
@@ -116,7 +116,13 @@ class Tally:
     async def _estimated(self) -> Found:
         if not self._measured.units:
             return await self.counted(), "estimated"
-        return self._measured.plus(Usage(input_tokens=await self._request_tokens(), output_tokens=self.output_counted)), "estimated"
+        return self._from_request(self._measured.plus(Usage(input_tokens=await self._request_tokens(), output_tokens=self.output_counted)))
+
+    def _from_request(self, usage: Usage) -> Found:
+        """What the request alone tells; where that is in doubt, the row says so."""
+        for doubt in self._call.request.doubts:
+            self._call.record.flag(doubt)
+        return usage, "estimated"
 
     async def _request_tokens(self) -> int:
         texts = await asyncio.to_thread(self._protocol.request_texts, self._call.request.body)

@@ -30,9 +30,19 @@ LARGEST_ERROR = 65_536
 """Bytes of an error that are kept together, so that a secret in it is found."""
 
 
+SHORTEST_SECRET = 12
+"""Characters. What is shorter, such as the `none` or `EMPTY` that local servers are given, guards nothing and may stand in any text."""
+
+
 def without_secret(text: bytes, secret: str | None) -> bytes:
     """Some upstreams repeat, in an error, the credentials that they refuse. The length stays."""
-    return text.replace(secret.encode(), b"*" * len(secret.encode())) if secret else text
+    if secret is None or len(secret) < SHORTEST_SECRET:
+        return text
+    return text.replace(secret.encode(), b"*" * len(secret.encode()))
+
+
+def masked(text: str, secret: str | None) -> str:
+    return text if secret is None or len(secret) < SHORTEST_SECRET else text.replace(secret, "*" * len(secret))
 
 
 class UpstreamBroken(Exception):

@@ -27,14 +27,16 @@ log = structlog.get_logger(__name__)
 
 
 class Ledger:
-    """`lease` and `admit_wait` are in seconds."""
+    """`lease`, `admit_wait` and `objects_age` are in seconds."""
 
-    def __init__(self, database: Database, *, spool: Spool, lease: float, admit_wait: float, time_zone: str) -> None:
+    def __init__(
+        self, database: Database, *, spool: Spool, lease: float, admit_wait: float, time_zone: str, objects_age: float = 0
+    ) -> None:
         self.spool = spool
         self.lease = Lease(database, seconds=lease)
         self.holds = Holds(database, self.lease, longest_wait=admit_wait, time_zone=time_zone)
         self.settlement = Settlement(database, spool, time_zone=time_zone, ended=self.holds.ended)
-        self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone)
+        self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone, objects_age=objects_age)
         self._replay = Replay(spool, self.settlement)
 
     def work(self) -> dict[str, Coroutine[Any, Any, None]]:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,27 @@ def test_one_that_goes_on_is_not_deleted(scene: Scene) -> None:
     assert scene.http.delete(f"/v1/responses/{response_id}").status_code == 200
 
     assert_settled(scene, status="success")
+
+
+def test_all_that_is_asked_of_one_at_the_same_time_leaves_one_row(scene: Scene) -> None:
+    """Read, cancelled and deleted while it ends."""
+    response_id = begin(scene)
+    scene.upstream.kept.finish(response_id, usage=USAGE)
+    asked = [("GET", ""), ("POST", "/cancel"), ("DELETE", "")] * 4
+
+    def ask(what: tuple[str, str]) -> int:
+        with httpx.Client(base_url=scene.proxy.url, headers=scene.http.headers, trust_env=False, timeout=30) as client:
+            return client.request(what[0], f"/v1/responses/{response_id}{what[1]}").status_code
+
+    with ThreadPoolExecutor(len(asked)) as at_once:
+        statuses = list(at_once.map(ask, asked))
+
+    assert set(statuses) <= {200, 404, 409}
+    assert 200 in statuses
+    wait_until(lambda: not waiting(scene), what="its end")
+    row = scene.row()
+    assert row["charge"] == charge(scene.rates, row) == scene.account()["spent"]
+    assert held(scene) == 0
 
 
 def test_one_that_the_upstream_has_lost_is_given_up(scene: Scene) -> None:

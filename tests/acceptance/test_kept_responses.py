@@ -219,3 +219,122 @@ def test_a_conversation_goes_to_no_upstream_that_is_closed_to_its_group(scene: S
 
     assert refused.status_code == 400
     assert scene.upstream.requests == []
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+def test_a_spoken_answer_is_its_makers(new_scene: Callable[..., Scene], streamed: bool) -> None:
+    owner, other = new_scene(), new_scene()
+    spoken = {"id": f"audio_{owner.model}", "data": "AAAA", "transcript": "Hello.", "expires_at": 1}
+    told = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+    if streamed:
+        pieces = [{"id": spoken["id"], "transcript": "Hello."}, {"data": "AAAA"}, {"expires_at": 1}]
+        chunks: list[dict[str, Any]] = [told | {"choices": [{"index": 0, "delta": {"audio": piece}}]} for piece in pieces]
+        chunks.append(told | {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}})
+        owner.upstream.stream([*(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks), b"data: [DONE]\n\n"])
+    else:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": None, "audio": spoken}}
+        usage = {"prompt_tokens": 5, "completion_tokens": 9, "total_tokens": 14}
+        owner.upstream.answer(json=told | {"choices": [choice], "usage": usage})
+    voice = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+    assert owner.post(owner.chat(stream=streamed, **voice)).status_code == 200
+    said = [{"role": "user", "content": "hi"}, {"role": "assistant", "audio": {"id": spoken["id"]}}, {"role": "user", "content": "again?"}]
+
+    assert owner.post({"model": owner.model, "messages": said, **voice}).status_code == 200
+    refused = other.post({"model": other.model, "messages": said, **voice})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "item_not_found")
+    assert other.upstream.requests == []
+    assert [row["usage_source"] for row in owner.rows()] == ["provider"] * 2
+
+
+def test_files_that_code_made_go_into_no_other_users_container(new_scene: Callable[..., Scene]) -> None:
+    owner, other = new_scene(), new_scene()
+    file_id = f"cfile_{owner.model}"
+    note = {"type": "container_file_citation", "file_id": file_id, "container_id": f"cntr_{owner.model}", "filename": "a.csv"}
+    text = {"type": "output_text", "text": "See a.csv.", "annotations": [note]}
+    answer = made(
+        owner, output=[{"id": f"msg_{owner.model}", "type": "message", "role": "assistant", "status": "completed", "content": [text]}]
+    )
+    asked = {"input": "read it", "tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": [file_id]}}]}
+    shown = {
+        "input": [{"role": "user", "content": [{"type": "input_file", "file_id": file_id}, {"type": "input_text", "text": "read it"}]}]
+    }
+
+    owner.upstream.answer(json=answer, always=True)
+    assert owner.post({"model": owner.model} | asked, "/v1/responses").status_code == 200
+    assert owner.post({"model": owner.model} | shown, "/v1/responses").status_code == 200
+    for theirs in (asked, shown):
+        assert other.post({"model": other.model} | theirs, "/v1/responses").json()["error"]["code"] == "item_not_found"
+    assert other.upstream.requests == []
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "streamed"])
+def test_files_that_code_of_anthropics_made_are_their_makers(new_scene: Callable[..., Scene], streamed: bool) -> None:
+    owner, other = new_scene(), new_scene()
+    file_id = f"file_{owner.model}"
+    ran = {"type": "bash_code_execution_result", "stdout": "", "content": [{"type": "bash_code_execution_output", "file_id": file_id}]}
+    block = {"type": "bash_code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": ran}
+    answer = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"}
+    usage = {"input_tokens": 5, "output_tokens": 3}
+    if streamed:
+        events = [
+            {"type": "message_start", "message": answer | {"content": [], "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": block},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn", "container": {"id": f"cntr_{owner.model}"}}, "usage": usage},
+            {"type": "message_stop"},
+        ]
+        owner.upstream.stream([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events])
+    else:
+        owner.upstream.answer(json=answer | {"content": [block], "container": {"id": f"cntr_{owner.model}"}, "usage": usage})
+    tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+    plain: dict[str, Any] = {"max_tokens": 100, "messages": [{"role": "user", "content": "plot it"}], "tools": tools, "stream": streamed}
+    assert owner.post({"model": owner.model} | plain, "/v1/messages").status_code == 200
+    uploaded = [{"role": "user", "content": [{"type": "container_upload", "file_id": file_id}, {"type": "text", "text": "again"}]}]
+    asked: dict[str, Any] = {"max_tokens": 100, "messages": uploaded, "tools": tools, "container": f"cntr_{owner.model}"}
+
+    owner.upstream.answer(json=answer | {"content": [{"type": "text", "text": "Done."}], "usage": usage}, always=True)
+    assert owner.post({"model": owner.model} | asked, "/v1/messages").status_code == 200
+    del asked["container"]
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        assert other.post({"model": other.model} | asked, path).status_code == 400
+    assert other.upstream.requests == []
+
+
+def test_items_lie_where_their_conversation_does(scene: Scene, upstream: StandIn) -> None:
+    item = made(scene)["output"][0]["id"]
+    serve_elsewhere_too(scene, upstream)
+    other = f"other-{scene.model}"
+    scene.admin.add_upstream(other, f"{upstream.url}/v1", [other])
+    elsewhere = {"id": f"conv_{scene.model}_2", "object": "conversation", "created_at": 1, "metadata": {}}
+    upstream.answer(json=upstream.kept.put(elsewhere))
+    assert scene.http.post("/v1/conversations", json={}, headers={"X-Model": other}).json() == elsewhere
+    asked = {"items": [{"type": "item_reference", "id": item}]}
+
+    refused = scene.http.post(f"/v1/conversations/{elsewhere['id']}/items", json=asked)
+    unserved = scene.http.post("/v1/conversations", json=asked, headers={"X-Model": other})
+    beside = {"id": f"conv_{scene.model}", "object": "conversation", "created_at": 1, "metadata": {}}
+    scene.upstream.answer(json=scene.upstream.kept.put(beside))
+    made_there = scene.http.post("/v1/conversations", json=asked, headers={"X-Model": scene.model})
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "references_apart")
+    assert (unserved.status_code, unserved.json()["error"]["code"]) == (400, "reference_elsewhere")
+    assert made_there.json() == beside
+    assert len(upstream.requests) == 1
+
+
+def test_items_that_are_put_into_a_conversation_are_the_users_own_and_stay(scene: Scene) -> None:
+    conversation = {"id": f"conv_{scene.model}", "object": "conversation", "created_at": 1, "metadata": {}}
+    scene.upstream.answer(json=scene.upstream.kept.put(conversation))
+    headers = {"X-Model": scene.model}
+    assert scene.http.post("/v1/conversations", json={}, headers=headers).status_code == 200
+    items = {"items": [{"type": "message", "role": "user", "content": "hello"}]}
+
+    listed = scene.http.post(f"/v1/conversations/{conversation['id']}/items", json=items).json()["data"]
+    made(scene, conversation={"id": conversation["id"]})
+
+    asked = [{"type": "item_reference", "id": listed[0]["id"]}, {"role": "user", "content": "go on"}]
+    assert scene.post({"model": scene.model, "input": asked}, "/v1/responses").status_code == 200
+    kept = scene.db.fetch("SELECT object_id, is_lasting FROM aigcspace.upstream_object WHERE user_id = $1", scene.user)
+    lasting = {row["object_id"] for row in kept if row["is_lasting"]}
+    assert lasting == {conversation["id"], listed[0]["id"], f"resp_{scene.model}_1", f"msg_{scene.model}_1"}

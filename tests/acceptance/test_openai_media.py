@@ -214,6 +214,19 @@ async def test_a_transcription_is_billed_by_the_second(
     assert meters(scene) == {"second": 9}
 
 
+async def test_a_file_that_says_it_is_short_is_billed_by_its_bytes(new_scene: NewScene, connect: Connect) -> None:
+    """Behind the Xing header of an MP3 that tells of 40 frames are 2,280, of 26 ms each."""
+    frame = b"\xff\xfb\xe0\x00" + b"\x00" * 1040
+    xing = frame[:36] + b"Xing" + (3).to_bytes(4, "big") + (40).to_bytes(4, "big") + (10**6).to_bytes(4, "big")
+    file = xing.ljust(len(frame), b"\x00") + frame * 2280
+    scene = new_scene(rates={"second": "0.0001"}, upstream_model="whisper-1")
+
+    await done(connect(scene).audio.transcriptions.create(model=scene.model, file=("said.mp3", file), response_format="srt"))
+
+    row = scene.row()
+    assert (row["charge"], row["usage_source"], row["flags"]) == (Decimal("0.0060"), "estimated", ["sound_length"])
+
+
 async def test_seconds_of_a_model_that_is_priced_by_tokens_are_estimated(new_scene: NewScene, connect: Connect) -> None:
     scene = new_scene(rates=HEARING, upstream_model="whisper-1")
 

@@ -2,7 +2,8 @@
 
 Every turn is a streamed response that is not stored: the whole conversation goes up each time, with the reasoning encrypted,
 under one `prompt_cache_key`. What the upstream says in `X-Codex-Turn-State` comes back to it with the next call of the same
-turn. Newer releases compress requests with zstd."""
+turn. Newer releases compress requests with zstd, try a WebSocket first (`endpoint/responses_websocket.rs`), and go on with HTTP
+where that is answered with 426. A conversation that grows too long is compacted (`endpoint/compact.rs`)."""
 
 import json
 from typing import Any
@@ -29,6 +30,13 @@ OF_THE_MACHINE = {
     "x-codex-beta-features": "none",
 }
 """What tells of the client alone, and stays here."""
+HANDSHAKE = {
+    "connection": "Upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "openai-beta": "responses_websockets=2026-02-06",
+}
 TURN_STATE = "x-codex-turn-state"
 INSTRUCTIONS = "You are Codex, based on a model. " + "How to work, and \u00abstyle\u00bb. " * 300
 TOOLS = [
@@ -67,6 +75,26 @@ class Codex:
 
     def models(self) -> httpx.Response:
         return self._http.get("/models", params={"client_version": "0.101.0"})
+
+    def handshake(self) -> httpx.Response:
+        """Of a WebSocket, before the first turn."""
+        return self._http.get("/responses", headers=HANDSHAKE)
+
+    def compact(self) -> httpx.Response:
+        """Puts what comes back in the place of the conversation."""
+        body = {
+            "model": self._model,
+            "input": self.items,
+            "instructions": INSTRUCTIONS,
+            "tools": TOOLS,
+            "parallel_tool_calls": True,
+            "reasoning": {"effort": "medium", "summary": "auto"},
+            "text": {"verbosity": "low"},
+        }
+        self.sent.append(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+        answer = self._http.post("/responses/compact", content=self.sent[-1])
+        self.items = answer.json()["output"]
+        return answer
 
     def turn(self, item: dict[str, Any], *, compressed: bool = False) -> httpx.Response:
         if item["type"] == "message":

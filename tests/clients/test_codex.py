@@ -11,8 +11,10 @@ from app.gateway.protocols.responses import Responses
 from tests.clients.codex import HEADERS, OF_THE_MACHINE, TURN_STATE, Codex, call, message, patch, reasoning, stream
 from tests.clients.ledger import assert_rows
 from tests.harness.answers import Usage
+from tests.harness.honest_responses import counts
 from tests.harness.scene import UPSTREAM_SECRET, Scene
 
+COMPACTED = Usage(input=3920, output=310, cached=3840)
 RATES = {"input": "1.25", "output": "10", "cache_read": "0.125"}
 Item = dict[str, Any]
 TURNS: list[tuple[Item, list[Item], Usage]] = [
@@ -60,19 +62,19 @@ def play(scene: Scene, session: Codex, *, compressed: bool = False) -> None:
         session.hears(answered)
 
 
+def told(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cached,
+        "reasoning_tokens": usage.reasoning,
+    }
+
+
 def test_each_call_of_a_session_is_a_row_with_its_cache_and_its_bill(scene: Scene, codex: Codex) -> None:
     play(scene, codex)
 
-    told: list[dict[str, int] | None] = [
-        {
-            "input_tokens": usage.input,
-            "output_tokens": usage.output,
-            "cache_read_tokens": usage.cached,
-            "reasoning_tokens": usage.reasoning,
-        }
-        for _, _, usage in TURNS
-    ]
-    rows = assert_rows(scene, told)
+    rows = assert_rows(scene, [told(usage) for _, _, usage in TURNS])
     assert {(row["api"], row["is_stream"], row["end_reason"]) for row in rows} == {("responses", True, "completed")}
 
 
@@ -87,6 +89,27 @@ def test_what_it_sends_reaches_the_upstream_unaltered(scene: Scene, codex: Codex
         assert {name: one.header(name) for name in HEADERS} == HEADERS
         assert {name: one.header(name) for name in OF_THE_MACHINE} == dict.fromkeys(OF_THE_MACHINE)
         assert (one.header("authorization"), scene.key in str(one.headers)) == (f"Bearer {UPSTREAM_SECRET}", False)
+
+
+def test_a_session_that_tries_a_websocket_first_and_is_compacted(scene: Scene, codex: Codex) -> None:
+    refused = codex.handshake()
+    assert (refused.status_code, refused.headers["upgrade"]) == (426, "HTTP/1.1")
+    play(scene, codex)
+    summary = {"id": "cmp_1", "type": "compaction", "encrypted_content": "gAAAAABp" * 60}
+    compacted = {"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [summary], "usage": counts(COMPACTED)}
+    scene.upstream.answer(json=compacted)
+
+    assert codex.compact().json() == compacted
+    asked, answered, usage = TURNS[-1]
+    scene.upstream.stream([*stream(scene.model, answered, usage)])
+    assert codex.turn(asked).status_code == 200
+
+    received = scene.upstream.requests
+    assert [one.body for one in received] == codex.sent
+    assert [one.path for one in received] == ["/v1/responses"] * 4 + ["/v1/responses/compact", "/v1/responses"]
+    assert received[-1].json["input"] == [summary, asked]
+    rows = assert_rows(scene, [told(usage) for usage in [*(usage for _, _, usage in TURNS), COMPACTED, usage]])
+    assert [row["api"] for row in rows] == ["responses"] * 4 + ["responses.compact", "responses"]
 
 
 def test_what_the_upstream_says_of_a_turn_comes_back_to_it_within_the_turn(scene: Scene, codex: Codex) -> None:

@@ -81,7 +81,6 @@ def test_a_part_that_may_be_media_is_open_ended(part: dict[str, Any]) -> None:
     [
         r'[{"role":"user","content":[{"type":"image_url","\u0069mage_url":{"url":"https://x"}}]}]',
         r'[{"role":"user","content":[{"type":"image_url","image_ur\u006c":{"url":"https://x"}}]}]',
-        r'[{"role":"user","content":[{"type":"text","text":"a"}],"c\u006fntent":[{"type":"image_url","image_url":"https://x"}]}]',
         '[{"role":"user","content":[{"image_url":"https://x"}],"content":"text"}]',
         '[{"role":"user","content":"text","content":[{"image_url":"https://x"}]}]',
         '[{"role":"user","content":[{"type":"image_url","image_url":"https://x","type":"text","text":"a"}]}]',

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidRequest, Unavailable
 from app.gateway.form import LARGEST_FIELD, MOST_PARTS, Form, FormBody, FormParser, boundary_of
-from app.gateway.sound import USUAL, seconds_of
+from app.gateway.sound import USUAL, length_of
 from app.gateway.upload import IN_MEMORY, Upload, UploadSpace
 from tests.harness.forms import BOUNDARY, FORM, form, part
 
@@ -187,7 +187,7 @@ async def test_a_part_is_not_read_without_end_to_find_how_long_it_is(tmp_path: P
     """A hundred megabytes of what nearly is MP3 took its parser 50 s."""
     upload = await stored(b"ID3\x03\0\0\0\0\0\0" + b"\xff" * 5_000_000, UploadSpace(tmp_path, most=10**7))
 
-    assert await upload.examine(0, upload.size, seconds_of) == upload.size // USUAL + 1
+    assert (await upload.examine(0, upload.size, length_of)).seconds == upload.size // USUAL + 1
     with pytest.raises(OSError, match="enough"):
         await upload.examine(0, upload.size, lambda file: file.read())
     assert len(await upload.examine(upload.size - 10, 10, lambda file: file.read())) == 10

@@ -28,14 +28,16 @@ class Replica:
     a directory of its own, if none is given.
     """
 
-    def __init__(self, url: str, *, lease: float = 30.0, admit_wait: float = 10.0, spool: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, lease: float = 30.0, admit_wait: float = 10.0, spool: Path | None = None, objects_age: float = 0
+    ) -> None:
         self._loop = Background()
         self._place = tempfile.TemporaryDirectory(prefix="proxy-spool-")
         self.database = Database(url, pool_size=6, application_name="tests-ledger")
         self.errors: list[str] = []
         event.listen(self.database.engine.sync_engine, "handle_error", self._note)
         self._spool = spool or Path(self._place.name) / "spool"
-        self.ledger = self.run(self._make(lease, admit_wait))
+        self.ledger = self.run(self._make(lease, admit_wait, objects_age))
         self.holds, self.settlement, self.spool = self.ledger.holds, self.ledger.settlement, self.ledger.spool
         self._tasks = self.run(self._start())
 
@@ -72,9 +74,9 @@ class Replica:
         self.run(self._stop())
         self._loop.close()
 
-    async def _make(self, lease: float, admit_wait: float) -> Ledger:
+    async def _make(self, lease: float, admit_wait: float, objects_age: float) -> Ledger:
         spool = Spool(self._spool, largest=64 * 1024 * 1024)
-        return Ledger(self.database, spool=spool, lease=lease, admit_wait=admit_wait, time_zone="UTC")
+        return Ledger(self.database, spool=spool, lease=lease, admit_wait=admit_wait, time_zone="UTC", objects_age=objects_age)
 
     async def _start(self) -> Sequence[asyncio.Task[None]]:
         await self.ledger.lease.renew()

@@ -36,13 +36,14 @@ class CallRequest:
     exceeded, as by images that the upstream fetches. `kinds`: token meters that the call may raise. `service_tier`: which
     one the client asks for. `is_free`: the provider bills nothing for such a call, whatever its answer says. `references`:
     what it names of what the provider keeps. `is_kept`: the provider keeps the answer, for its user to ask for again.
+    `reader`: reads the events of the answer, where they tell more of that than those of most; None: its protocol does.
     `is_background`: it is answered at once, and goes on. `end_user`, `tags`: for whom it is made, as its body tells, unbounded.
     `affinity`: what calls have in common that would gain by the same cache of prompts.
     `inputs`: each with a context of its own. `form`: what the client wrote, where that is a form; `body` holds its fields.
 
     For media: `measured` is the usage as far as the request tells it: images, seconds or characters, and a guess of their
-    tokens, for calls of which nobody reports any. `output_allowance`: output tokens that are held for a choice whose output
-    no limit can be set to.
+    tokens, for calls of which nobody reports any; `doubts`: flags of the rows that are billed by it. `output_allowance`: output
+    tokens that are held for a choice whose output no limit can be set to.
     """
 
     body: bytes
@@ -64,11 +65,13 @@ class CallRequest:
     affinity: str | None = None
     references: References = NO_REFERENCES
     is_kept: bool = False
+    reader: "Protocol | None" = None
     is_background: bool = False
     tags: Mapping[str, Any] | None = None
     inputs: int = 1
     form: Form | None = None
     measured: Usage = NO_USAGE
+    doubts: tuple[str, ...] = ()
     output_allowance: int | None = None
 
     @property

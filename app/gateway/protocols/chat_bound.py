@@ -43,12 +43,21 @@ _BOUNDED_FIELDS = frozenset(
 """Fields of a request that bring no input from elsewhere."""
 
 
+_REFERRING = frozenset({b"audio", b"file", b"file_id"})
+"""Parts that may name what the provider keeps in place of its content."""
+_REFERS = re.compile(rb'"(?:audio|file|file_id)"\s*+:\s*+(?!null)', re.IGNORECASE)
+"""OpenAI's SDKs send answers back with `"audio":null`."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputBound:
+    """`may_refer`: something may be named by its id."""
+
     tokens: int
     media_tokens: int
     open_ended: bool
     kinds: frozenset[str]
+    may_refer: bool = False
 
 
 def bound_input(body: bytes, modalities: object) -> InputBound:
@@ -57,10 +66,13 @@ def bound_input(body: bytes, modalities: object) -> InputBound:
     kinds = TEXT_KINDS | ({"audio_output"} if isinstance(modalities, list) and "audio" in modalities else set())
     open_ended = not _BOUNDED_FIELDS.issuperset(fields) or _has_server_tools(bytes(fields.get("tools", b"")))
     messages = bytes(fields["messages"])
-    if names_in(messages) <= _TEXT_FIELDS and _TEXT_TYPES.issuperset(_TYPE.findall(messages)):
+    names = names_in(messages)
+    if names <= _TEXT_FIELDS and _TEXT_TYPES.issuperset(_TYPE.findall(messages)):
         return InputBound(len(body), 0, open_ended, kinds)
     inline, media_tokens, media_kinds = _media(msgspec.json.decode(messages))
-    return InputBound(max(len(body) - inline, 0) + media_tokens, media_tokens, True, kinds | media_kinds)
+    may_refer = any(b"\\" in name or name.lower() in _REFERRING for name in names)
+    may_refer = may_refer and (_REFERS.search(messages) is not None or ESCAPED_NAME.search(messages) is not None)
+    return InputBound(max(len(body) - inline, 0) + media_tokens, media_tokens, True, kinds | media_kinds, may_refer)
 
 
 def _has_server_tools(tools: bytes) -> bool:

@@ -1,14 +1,21 @@
-"""`/v1/chat/completions`: https://platform.openai.com/docs/api-reference/chat."""
+"""`/v1/chat/completions`: https://platform.openai.com/docs/api-reference/chat.
+
+A spoken answer stays at the provider for a while, and a later request may name it in place of its sound:
+https://platform.openai.com/docs/guides/audio.
+"""
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 
 from app.billing.service_tier import tier_asked
-from app.gateway.protocols import attribution, openai
-from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, changed, decode, refuse_ambiguous_names
+from app.gateway.protocols import attribution, openai, references
+from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, changed, decode, refuse_ambiguous_names
 from app.gateway.protocols.chat_bound import bound_input
+from app.gateway.protocols.kept import NO_REFERENCES, kept_of
+from app.gateway.protocols.reports import object_of
 from app.gateway.protocols.texts import texts
 
 OVERHEAD = 64
@@ -57,6 +64,7 @@ class ChatCompletions:
         chat = decode(body, _Chat)
         refuse_ambiguous_names(body, _DECISIVE)
         bound = bound_input(body, chat.modalities)
+        is_spoken = "audio_output" in bound.kinds
         limits = [limit for limit in (chat.max_tokens, chat.max_completion_tokens) if limit is not None]
         return CallRequest(
             body=openai.naming(body, asked.model, chat.model),
@@ -74,6 +82,9 @@ class ChatCompletions:
             end_user=attribution.first_text(chat.safety_identifier, chat.user),
             affinity=attribution.first_text(chat.prompt_cache_key),
             tags=attribution.told(session=chat.session_id, metadata=chat.metadata),
+            references=references.of_chat(body, decode(body, dict[str, Any])) if bound.may_refer else NO_REFERENCES,
+            is_kept=is_spoken,
+            reader=_SPOKEN if is_spoken else None,
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -96,3 +107,19 @@ class ChatCompletions:
     read_event = staticmethod(openai.read_event)
     error_body = staticmethod(openai.error_body)
     error_event = staticmethod(openai.error_event)
+
+
+class _Spoken(ChatCompletions):
+    """Reads of a stream also by which id its sound can be referred to."""
+
+    def tells(self, events: bytes) -> bool:
+        return events.find(b'"audio"') >= 0 or openai.tells(events)
+
+    def read_event(self, event: bytes) -> StreamEvent:
+        told = openai.read_event(event)
+        heard = [object_of(object_of(choice.get("delta")).get("audio")) for choice in openai.choices_of_events(event)]
+        kept = next((kept_of(audio) for audio in heard if "id" in audio), None)
+        return told if kept is None else replace(told, kept=kept)
+
+
+_SPOKEN = _Spoken()

@@ -1,18 +1,18 @@
-"""What OpenAI keeps of responses, and how requests refer to it: https://platform.openai.com/docs/guides/conversation-state.
+"""What providers keep of their answers: https://platform.openai.com/docs/guides/conversation-state.
 
-An answer that is kept has an id, and so do the items in it. A later request may name them in place of their content.
+An answer that is kept has an id, and so do the items in it, the containers in which its code was run, and the files that came
+out of these. A later request may name them in place of their content: see `references`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import msgspec
 
-from app.errors import InvalidRequest
-from app.gateway.protocols.reports import UNREADABLE, object_of
+from app.gateway.protocols.reports import UNREADABLE, object_of, objects_in
 
 LONGEST_ID = 255
-MOST_REFERENCES = 1000
 FINAL = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _UNDER_WAY = frozenset({"queued", "in_progress"})
 
@@ -20,12 +20,14 @@ _UNDER_WAY = frozenset({"queued", "in_progress"})
 @dataclass(frozen=True, slots=True)
 class Kept:
     """`id`: the response's; `ids`: all by which something of it can be asked for. `status`: as the provider says.
-    `is_background`: it goes on, whoever reads it."""
+    `is_background`: it goes on, whoever reads it. `is_lasting`: it lies in a conversation, or is a file of Anthropic's: these
+    stay until they are deleted."""
 
     id: str
     ids: tuple[str, ...]
     status: str
     is_background: bool = False
+    is_lasting: bool = False
     error: str | None = None
 
     @property
@@ -35,6 +37,12 @@ class Kept:
     @property
     def is_final(self) -> bool:
         return self.status in FINAL
+
+    def after(self, told: "Kept | None") -> "Kept":
+        """With what an earlier event of the same answer told."""
+        if told is None:
+            return self
+        return replace(self, ids=tuple(dict.fromkeys((*told.ids, *self.ids))), is_lasting=self.is_lasting or told.is_lasting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,11 @@ NO_REFERENCES = References()
 
 class _Response(msgspec.Struct):
     id: str
+    object: Any = None
     status: str | None = None
     output: Any = None
+    content: Any = None
+    choices: Any = None
     conversation: Any = None
     container: Any = None
     background: Any = None
@@ -67,79 +78,59 @@ def kept_in(answer: bytes) -> Kept | None:
         response = _responses.decode(answer)
     except UNREADABLE:
         return None
-    return _kept(response) if _is_id(response.id) else None
+    return _kept(response) if is_id(response.id) else None
 
 
 def kept_of(response: object) -> Kept | None:
     """The same of a response that was read already."""
     try:
-        return _kept(msgspec.convert(response, _Response))
+        read = msgspec.convert(response, _Response)
     except msgspec.ValidationError:
         return None
+    return _kept(read) if is_id(read.id) else None
+
+
+def items_made(answer: bytes) -> list[str]:
+    """The ids in a list of items, as what puts them into a conversation answers with."""
+    try:
+        listed = object_of(msgspec.json.decode(answer)).get("data")
+    except UNREADABLE:
+        return []
+    return list(filter(is_id, [item.get("id") for item in objects_in(listed)]))
 
 
 def _kept(response: _Response) -> Kept:
-    items = [object_of(item) for item in response.output] if isinstance(response.output, list) else []
-    named = [response.id, object_of(response.conversation).get("id"), object_of(response.container).get("id")]
-    named += [item.get(name) for item in items for name in ("id", "container_id")]
+    conversation = object_of(response.conversation).get("id")
+    files = [file for block in objects_in(response.content) for file in files_of(block)]
+    named = [response.id, conversation, object_of(response.container).get("id"), *_within(response), *files]
     error = object_of(response.error)
     return Kept(
         id=response.id,
-        ids=tuple(dict.fromkeys(filter(_is_id, named))),
+        ids=tuple(dict.fromkeys(filter(is_id, named))),
         status=response.status or "completed",
         is_background=response.background is True,
+        is_lasting=conversation is not None or response.object == "conversation" or bool(files),
         error=str(error.get("message") or error.get("code") or "failed") if error else None,
     )
 
 
-def references_in(request: dict[str, Any]) -> References:
-    """Of a request to `/v1/responses`. Raises `InvalidRequest` for one that names nothing."""
-    needed = [_named(request, name) for name in ("previous_response_id", "conversation")]
-    mentioned = []
-    items = request.get("input")
-    for item in items if isinstance(items, list) else ():
-        if not isinstance(item, dict):
-            continue
-        if item.get("type") == "item_reference" or (item.get("type") is None and item.get("content") is None):
-            needed.append(_id(item.get("id"), "an item reference"))
-        elif item.get("type") == "image_generation_call" and not item.get("result"):
-            needed.append(_id(item.get("id"), "an image of an earlier response"))
-        elif isinstance(item.get("container_id"), str):
-            needed.append(_id(item["container_id"], "a container"))
-        elif item.get("type") == "reasoning" and not item.get("content") and not item.get("encrypted_content"):
-            mentioned.append(item.get("id"))
-    tools = request.get("tools")
-    listed = [object_of(tool) for tool in tools] if isinstance(tools, list) else []
-    containers = [tool.get("container") for tool in listed] + [object_of(tool.get("environment")).get("container_id") for tool in listed]
-    needed += [container for container in containers if isinstance(container, str)]
-    found = References(tuple(filter(None, needed)), tuple(filter(_is_id, mentioned)))
-    if len(found.needed) + len(found.mentioned) > MOST_REFERENCES:
-        raise InvalidRequest(
-            f"The request refers to more than {MOST_REFERENCES} things by id. Send their content.", code="too_many_references"
-        )
-    return found
+def _within(response: _Response) -> Iterator[object]:
+    """Items, spoken answers, containers and what came out of them. Files that are merely cited belong to nobody here."""
+    for choice in objects_in(response.choices):
+        yield object_of(object_of(choice.get("message")).get("audio")).get("id")
+    for item in objects_in(response.output):
+        yield from (item.get("id"), item.get("container_id"), object_of(item.get("environment")).get("container_id"))
+        for part in objects_in(item.get("content")):
+            cited = objects_in(part.get("annotations"))
+            yield from (note.get("file_id") for note in cited if note.get("type") == "container_file_citation")
 
 
-def container_in(request: dict[str, Any]) -> References:
-    """Of a request to `/v1/messages`: a container in which earlier code was run, by its id or as an object that may have one."""
-    container = request.get("container")
-    if container is None or (isinstance(container, dict) and container.get("id") is None):
-        return NO_REFERENCES
-    return References(tuple(filter(None, [_named(request, "container")])))
+def files_of(block: dict[str, Any]) -> Iterator[object]:
+    """The ids of the files that code made, in a block of an answer of Anthropic's:
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/code-execution-tool."""
+    if str(block.get("type")).endswith("code_execution_tool_result"):
+        yield from (made.get("file_id") for made in objects_in(object_of(block.get("content")).get("content")))
 
 
-def _named(request: dict[str, Any], name: str) -> str | None:
-    value = request.get(name)
-    if value is None:
-        return None
-    return _id(value.get("id") if isinstance(value, dict) else value, f"`{name}`")
-
-
-def _id(value: object, what: str) -> str:
-    if not _is_id(value):
-        raise InvalidRequest(f"{what} must name what it refers to, by an id of at most {LONGEST_ID} characters.", code="invalid_reference")
-    return value
-
-
-def _is_id(value: object) -> TypeGuard[str]:
+def is_id(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isascii() and value.isprintable() and "/" not in value

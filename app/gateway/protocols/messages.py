@@ -15,7 +15,7 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import tier_asked, tier_named
 from app.billing.usage import Usage
 from app.errors import ProxyError
-from app.gateway.protocols import attribution, openai
+from app.gateway.protocols import attribution, openai, references
 from app.gateway.protocols.base import (
     ESCAPED_NAME,
     NOTHING_MORE,
@@ -27,7 +27,7 @@ from app.gateway.protocols.base import (
     refuse_ambiguous_names,
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
-from app.gateway.protocols.kept import NO_REFERENCES, container_in, kept_of
+from app.gateway.protocols.kept import NO_REFERENCES, Kept, References, files_of, is_id, kept_of
 from app.gateway.protocols.reports import UNREADABLE, count, is_count, object_of, usage_in
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -95,6 +95,7 @@ class _Message(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     message: Any = None
+    content_block: Any = None
     delta: Any = None
     usage: Any = None
     error: Any = None
@@ -131,8 +132,9 @@ class Messages:
             service_tier=tier_asked(message.service_tier if tier_named(message.speed) is None else message.speed),
             end_user=end_user,
             tags=tags,
-            references=container_in(decode(body, dict[str, Any])) if runs_code else NO_REFERENCES,
+            references=_references(body),
             is_kept=runs_code,
+            reader=_RUNNING_CODE if runs_code else None,
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> bytes:
@@ -195,9 +197,33 @@ class CountTokens(Messages):
 
     def read(self, body: bytes, asked: Asked = NOTHING_MORE) -> CallRequest:
         message = decode(body, _Message)
+        refuse_ambiguous_names(body, _DECISIVE)
         model = openai.required_model(asked.model or message.model)
         named = openai.naming(body, asked.model, message.model)
-        return CallRequest(body=named, model=model, query=asked.query, has_output=False, is_free=True)
+        return CallRequest(body=named, model=model, query=asked.query, has_output=False, is_free=True, references=_references(body))
+
+
+class _RunningCode(Messages):
+    """Reads of a stream also which files the code has made."""
+
+    def tells(self, events: bytes) -> bool:
+        return events.find(b"code_execution_tool_result") >= 0 or super().tells(events)
+
+    def read_event(self, event: bytes) -> StreamEvent:
+        try:
+            told = _events.decode(event_data(event))
+        except UNREADABLE:
+            return StreamEvent()
+        files = tuple(filter(is_id, files_of(object_of(told.content_block))))
+        return StreamEvent(kept=Kept(files[0], files, "completed", is_lasting=True)) if files else super().read_event(event)
+
+
+_RUNNING_CODE = _RunningCode()
+
+
+def _references(body: bytes) -> References:
+    may_refer = references.may_refer(body, references.REFERRING_IN_MESSAGES)
+    return references.of_messages(body, decode(body, dict[str, Any])) if may_refer else NO_REFERENCES
 
 
 def read_usage(reported: object, *, is_delta: bool = False) -> Usage | None:

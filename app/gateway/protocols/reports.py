@@ -62,6 +62,11 @@ def object_of(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def objects_in(listed: object) -> list[dict[str, Any]]:
+    """Those in a list; none where it is none."""
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
 def _end_of_object(text: bytes, start: int) -> int | None:
     """Where the JSON object that starts at `start` ends, if the text holds it whole."""
     for end in range(start + 1, min(len(text), start + LARGEST_REPORT) + 1):

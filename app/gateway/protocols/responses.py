@@ -14,7 +14,7 @@ from app.billing.rates import TEXT_KINDS
 from app.billing.service_tier import tier_asked
 from app.billing.usage import Usage
 from app.errors import InvalidRequest, ProxyError
-from app.gateway.protocols import attribution, openai
+from app.gateway.protocols import attribution, openai, references
 from app.gateway.protocols.base import (
     ESCAPED_NAME,
     NOTHING_MORE,
@@ -26,7 +26,7 @@ from app.gateway.protocols.base import (
     refuse_ambiguous_names,
 )
 from app.gateway.protocols.chat_bound import IMAGE_TOKENS, are_own_tools
-from app.gateway.protocols.kept import NO_REFERENCES, kept_of, references_in
+from app.gateway.protocols.kept import NO_REFERENCES, References, kept_of
 from app.gateway.protocols.reports import UNREADABLE, at_tier, count, is_count, object_of, usage_at_tier
 from app.gateway.protocols.texts import event_data, events_of, texts
 
@@ -46,7 +46,7 @@ _BOUNDED_FIELDS = frozenset(
         "moderation", "provider", "background", "previous_response_id", "conversation", "prompt", "client_metadata",
     }
 )  # fmt: skip
-"""Fields of a request that bring no input from elsewhere, but for what `references_in` finds."""
+"""Fields of a request that bring no input from elsewhere, but for what `references` finds."""
 _TEXT_ITEMS = frozenset(
     {
         "message", "function_call", "function_call_output", "reasoning", "custom_tool_call", "custom_tool_call_output",
@@ -58,7 +58,6 @@ _TEXT_PARTS = frozenset({"input_text", "output_text", "text", "refusal", "summar
 _OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the client runs; what any other finds becomes input."""
 _SILENT = openai.SILENT | {"call_id", "encrypted_content", "file_data", "file_id", "role", "status"}
-_REFERRING = (b'"previous_response_id"', b'"conversation"', b'"id"', b'"container"', b'"container_id"')
 _ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 _TOLD = (*_ENDS, b"response.created")
 _ERROR = re.compile(rb'"type"\s*:\s*"error"')
@@ -113,7 +112,7 @@ class Responses:
             raise InvalidRequest(
                 "A message in `input` has no `content`. Send it, or refer to it as an `item_reference`.", code="invalid_type"
             )
-        references = references_in(decode(body, dict[str, Any])) if _may_refer(body) else NO_REFERENCES
+        named = _references(body)
         inline, media_tokens = (0, 0) if _is_text(items, body) else _media(body)
         is_bounded = _BOUNDED_FIELDS.issuperset(fields) and are_own_tools(bytes(fields.get("tools", b"")), _OWN_TOOLS)
         return CallRequest(
@@ -124,13 +123,13 @@ class Responses:
             input_bound=max(len(body) - inline, 0) + media_tokens + OVERHEAD,
             media_tokens=media_tokens,
             output_limit=request.max_output_tokens,
-            open_ended=bool(media_tokens) or bool(references.needed) or not is_bounded,
+            open_ended=bool(media_tokens) or bool(named.needed) or not is_bounded,
             kinds=TEXT_KINDS | ({"image_input", "audio_input"} if media_tokens else frozenset()),
             service_tier=tier_asked(request.service_tier),
             end_user=attribution.first_text(request.safety_identifier, request.user),
             affinity=attribution.first_text(request.prompt_cache_key),
             tags=attribution.told(session=request.session_id, metadata=request.metadata),
-            references=references,
+            references=named,
             is_kept=request.store is not False or bool(request.background),
             is_background=bool(request.background),
         )
@@ -205,7 +204,7 @@ class InputTokens(Responses):
             model=openai.required_model(asked.model or request.model),
             has_output=False,
             is_free=True,
-            references=references_in(decode(body, dict[str, Any])) if _may_refer(body) else NO_REFERENCES,
+            references=_references(body),
         )
 
 
@@ -227,9 +226,9 @@ def read_usage(reported: object) -> Usage | None:
     )
 
 
-def _may_refer(body: bytes) -> bool:
-    """Whether there may be an id of what the provider keeps. Looks at fixed bytes, as most requests have none."""
-    return any(body.find(field) >= 0 for field in _REFERRING) or ESCAPED_NAME.search(body) is not None
+def _references(body: bytes) -> References:
+    may_refer = references.may_refer(body, references.REFERRING)
+    return references.of_responses(body, decode(body, dict[str, Any])) if may_refer else NO_REFERENCES
 
 
 def _is_text(items: list[_Item], body: bytes) -> bool:

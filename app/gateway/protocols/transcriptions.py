@@ -47,7 +47,7 @@ class Transcriptions(TakesForms):
         if not form.files(("file",)):
             raise InvalidRequest("Send the sound in the form's `file`.", code="missing_file")
         body = form.as_json()
-        tokens = form.seconds * TOKENS_PER_SECOND
+        tokens = form.sound.seconds * TOKENS_PER_SECOND
         return CallRequest(
             body=body,
             form=form,
@@ -58,8 +58,9 @@ class Transcriptions(TakesForms):
             open_ended=True,
             kinds=TEXT_KINDS | {"audio_input"},
             end_user=request.user,
-            measured=Usage(input_tokens=tokens, audio_input_tokens=tokens, units={"second": form.seconds}),
-            output_allowance=(form.seconds + 1) * MOST_WORDS_PER_SECOND,
+            measured=Usage(input_tokens=tokens, audio_input_tokens=tokens, units={"second": form.sound.seconds}),
+            doubts=("sound_length",) if form.sound.is_disbelieved else (),
+            output_allowance=(form.sound.seconds + 1) * MOST_WORDS_PER_SECOND,
         )
 
     def rewrite(self, request: CallRequest, *, model: str | None, output_limit: int | None, ask_usage: bool) -> FormBody:

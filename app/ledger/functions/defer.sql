@@ -10,7 +10,7 @@ LANGUAGE plpgsql AS $$
 BEGIN
     WITH item AS (
         SELECT DISTINCT ON (request_id) (item ->> 'request_id')::uuid AS request_id, item ->> 'user_id' AS user_id,
-            item -> 'deferred' AS deferred, item - 'deferred' - 'objects' AS entry
+            item -> 'deferred' AS deferred, item - 'deferred' - 'objects' - 'are_lasting' AS entry
         FROM jsonb_array_elements(batch) item
         WHERE item ? 'deferred'
         ORDER BY request_id

@@ -9,7 +9,7 @@
 -- any more, so that all of its cost is excess.
 --
 -- An entry with `deferred` is no end yet: see defer.sql. One with `was_deferred` ends such a call. `objects`: ids of what the
--- upstream keeps of the call; they are its user's.
+-- upstream keeps of the call; they are its user's, and `are_lasting` where they lie in a conversation.
 --
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
@@ -39,14 +39,16 @@ BEGIN
     now_at := clock_timestamp();
     today := (now_at AT TIME ZONE zone)::date;
     IF batch @? '$[*].objects' THEN
-        INSERT INTO aigcspace.upstream_object AS known (user_id, object_id, upstream_id, request_id)
+        INSERT INTO aigcspace.upstream_object AS known (user_id, object_id, upstream_id, request_id, is_lasting, created_at)
         SELECT DISTINCT ON (object_id, account.user_id)
-            account.user_id, object_id, (item ->> 'upstream_id')::int, (item ->> 'request_id')::uuid AS request_id
+            account.user_id, object_id, (item ->> 'upstream_id')::int, (item ->> 'request_id')::uuid AS request_id,
+            item ? 'are_lasting', now_at
         FROM jsonb_array_elements(batch) item
         JOIN aigcspace.account account ON account.user_id = item ->> 'user_id'
         CROSS JOIN jsonb_array_elements_text(coalesce(item -> 'objects', '[]')) object_id
         ORDER BY object_id, account.user_id, request_id DESC
-        ON CONFLICT (object_id, user_id) DO UPDATE SET upstream_id = excluded.upstream_id, request_id = excluded.request_id
+        ON CONFLICT (object_id, user_id) DO UPDATE SET upstream_id = excluded.upstream_id, request_id = excluded.request_id,
+            is_lasting = known.is_lasting OR excluded.is_lasting, created_at = excluded.created_at
         WHERE known.request_id < excluded.request_id;
     END IF;
     IF batch @? '$[*].deferred' THEN
