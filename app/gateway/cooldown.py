@@ -18,6 +18,7 @@ from math import ceil, isfinite
 
 from app.catalog.routing import Target
 from app.errors import LimitExceeded, ProxyError, Unavailable
+from app.gateway.rate_headers import retry_headers
 from app.gateway.transport import UpstreamAnswer
 
 LONGEST = 300.0
@@ -59,6 +60,11 @@ class Cooldowns:
         asked = [one for secret in target.secrets if (one := self._find(target, model, secret))]
         return min(asked, key=lambda one: one.until) if asked and len(asked) == len(target.secrets) else None
 
+    def left(self, target: Target, model: str) -> float:
+        """Seconds until calls may go there; 0: now."""
+        cooldown = self.of(target, model)
+        return max(cooldown.until - self.clock(), 0.0) if cooldown else 0.0
+
     def secrets(self, target: Target, model: str) -> frozenset[str]:
         """Those whose rate is used up."""
         if not self._asked:
@@ -68,18 +74,13 @@ class Cooldowns:
     def refusal(self, asked: Iterable[Cooldown | None]) -> ProxyError:
         """For a call that may go nowhere: by the one that ends first."""
         first = min(filter(None, asked), key=lambda one: one.told, default=None)
-        seconds = max(ceil(first.told - self.clock()), 1) if first else 1
+        seconds = max(first.told - self.clock(), 0.001) if first else 1.0
+        whole, finer = ceil(seconds), retry_headers(seconds)
         if first and first.is_rate:
-            return LimitExceeded(
-                f"The upstream takes no more calls of this model for now. Try again in {seconds} s.",
-                code="upstream_rate_limited",
-                retry_after=seconds,
-            )
-        return Unavailable(
-            f"The upstream is overloaded and has asked for a pause. Try again in {seconds} s.",
-            code="upstream_overloaded",
-            retry_after=seconds,
-        )
+            text = f"The upstream takes no more calls of this model for now. Try again in {whole} s."
+            return LimitExceeded(text, code="upstream_rate_limited", retry_after=whole, headers=finer)
+        text = f"The upstream is overloaded and has asked for a pause. Try again in {whole} s."
+        return Unavailable(text, code="upstream_overloaded", retry_after=whole, headers=finer)
 
     def _find(self, target: Target, model: str, secret: str | None) -> Cooldown | None:
         found = self._asked.get((target.id, model, secret))

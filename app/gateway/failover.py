@@ -10,8 +10,9 @@ client is there:
     a success that ends before its first byte                           the next route, if there is one
     anything else                                                       is the client's answer
 
-An upstream whose breaker is open comes after all others, one that has asked for a pause (`cooldown.py`) isn't asked at all.
-Where nothing helps, the client gets what the last attempt came to. Each attempt is on the call's row.
+An upstream whose breaker is open comes after all others. One that has asked for a pause (`cooldown.py`) is passed over until
+then: only a call that others have failed waits for it. Where nothing helps, the client gets what the last attempt came to. Each
+attempt is on the call's row.
 """
 
 import asyncio
@@ -50,21 +51,22 @@ class Failure:
 
 
 class Course:
-    """The routes of one call that are left to try. `retries`: of the same upstream."""
+    """The routes of one call that are left to try. `retries`: of the same upstream. `cooling`: seconds for which a route isn't
+    to be taken."""
 
     def __init__(
         self,
         routes: tuple[Route, ...],
         breakers: Breakers,
         *,
-        is_cooling: Callable[[Route], bool],
+        cooling: Callable[[Route], float],
         wait: float,
         attempts: int,
         retries: int,
     ) -> None:
         self._routes = routes
         self._breakers = breakers
-        self._is_cooling = is_cooling
+        self._cooling = cooling
         self._attempts = attempts
         self._retries = retries
         self._deadline = time.monotonic() + wait
@@ -97,6 +99,8 @@ class Course:
         if open_ones:
             return self._take(self._route_to(self._breakers.soonest(open_ones)))
         waits = {place: after - time.monotonic() for place, after in self._again.items() if self._tried[place] <= self._retries}
+        if self._tried:
+            waits |= {route.target.id: apart(self._cooling(route)) for route in self._routes if route.target.id not in self._tried}
         place = min(waits, key=lambda one: waits[one], default=None)
         if place is None or waits[place] >= self.left:
             return None
@@ -106,7 +110,7 @@ class Course:
         self._again[upstream_id] = time.monotonic() + after
 
     def _untried(self) -> Iterator[Route]:
-        return (route for route in self._routes if route.target.id not in self._tried and not self._is_cooling(route))
+        return (route for route in self._routes if route.target.id not in self._tried and not self._cooling(route))
 
     def _take(self, route: Route, *, after: float = 0.0) -> tuple[Route, float]:
         self._tried[route.target.id] += 1
@@ -139,7 +143,7 @@ class Failover:
         course = Course(
             call.routes,
             self.breakers,
-            is_cooling=lambda route: self.cooldowns.of(route.target, _model(call, route)) is not None,
+            cooling=lambda route: self.cooldowns.left(route.target, _model(call, route)),
             wait=settings.failover_wait,
             attempts=settings.failover_attempts,
             retries=settings.upstream_retries,
