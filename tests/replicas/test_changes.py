@@ -119,9 +119,9 @@ def test_what_was_changed_without_a_notice_is_read_after_one_that_means_everythi
 
     scene.db.execute("SELECT pg_notify('aigcspace_changes', 'all')")
 
-    wait_until(lambda: status_at(replica, scene) == 403, within=A_SECOND)
+    wait_until(lambda: status_at(replica, scene) == 403)
     scene.db.execute("UPDATE aigcspace.account SET disabled_at = NULL WHERE user_id = $1", scene.user)
-    wait_until(lambda: status_at(replica, scene) == 200, within=A_SECOND)
+    wait_until(lambda: status_at(replica, scene) == 200)
     assert model in offered_at(replica, scene)
 
 
