@@ -38,7 +38,7 @@ test: $(VENV)/installed-dev clients
 
 # The long form of tests/faults: kills, outages, full disks. Up to 40 minutes; `make test` has a short form of each row.
 test-faults: $(VENV)/installed-dev
-	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --timeout 1800 tests/faults
+	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --timeout 1800 tests/faults tests/replicas/test_limits_of_three.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

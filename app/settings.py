@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     failover_wait: Seconds = Field(default=30.0, ge=0)
     failover_attempts: int = Field(default=3, ge=1, le=20)
     upstream_retries: int = Field(default=1, ge=0, le=10)
+    first_byte_wait: Seconds = Field(default=20.0, ge=0)
     breaker_pause: Seconds = Field(default=5.0, gt=0, le=60)
     client_idle_timeout: Seconds = Field(default=300.0, gt=0)
     keepalive: Seconds = Field(default=0, ge=0, le=3600)

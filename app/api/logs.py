@@ -85,7 +85,9 @@ class CallRow(Answer):
 class CallDetail(CallRow):
     price: dict[str, Any] | None = Field(description="The price that applied.")
     line_items: list[dict[str, Any]] | None = Field(description="How the charge adds up.")
-    attempts: list[dict[str, Any]] | None = Field(description="The upstreams that were tried.")
+    attempts: list[dict[str, Any]] | None = Field(
+        description="The upstreams that were tried; and of one that failed, what it may have cost all the same, where that is known."
+    )
 
 
 class CallPage(Answer):

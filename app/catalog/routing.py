@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Target:
     """An upstream as a call needs it. `secrets`, of which `secret` is the first, never leave the process but in the
-    upstream's own header. `protocols` None: it speaks any."""
+    upstream's own header. `protocols` None: it speaks any. `first_byte_within`: seconds; None: as `FIRST_BYTE_WAIT` has it."""
 
     id: int
     name: str
@@ -42,6 +42,7 @@ class Target:
     tags: frozenset[str] = frozenset()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     protocols: frozenset[str] | None = None
+    first_byte_within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class Catalog:
             tags=frozenset(upstream.tags or ()),
             secrets=secrets,
             protocols=None if upstream.protocols is None else frozenset(upstream.protocols),
+            first_byte_within=upstream.first_byte_within,
         )
 
 

@@ -48,6 +48,7 @@ class UpstreamRoutes:
     client_gone: str
     tags: list[str] | None
     protocols: list[str] | None
+    first_byte_within: float | None
     models: list[str] | dict[str, str]
     priority: int
     weight: int
@@ -70,6 +71,7 @@ class UpstreamRoutes:
             client_gone=upstream.client_gone,
             tags=upstream.tags,
             protocols=upstream.protocols,
+            first_byte_within=upstream.first_byte_within,
             models=shown(routes),
             priority=routes[0].priority if routes else PRIORITY,
             weight=routes[0].weight if routes else WEIGHT,
@@ -91,8 +93,8 @@ async def create_upstream(
     allow_link_local: bool = False,
     **settings: Any,
 ) -> UpstreamRoutes:
-    """`settings`: `api_key`, `api_keys`, `auth`, `protocols`, `is_local`, `stream_usage`, `client_gone`, `tags`.
-    `allow_link_local`: see `metadata_addresses`. Raises `Conflict` for a name that is taken."""
+    """`settings`: `api_key`, `api_keys`, `auth`, `protocols`, `is_local`, `stream_usage`, `client_gone`, `tags`,
+    `first_byte_within`. `allow_link_local`: see `metadata_addresses`. Raises `Conflict` for a name that is taken."""
     upstream = Upstream()
     _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault, allow_link_local=allow_link_local)
     routes = parse_models(models)
@@ -168,7 +170,7 @@ def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault, allow
         except ValueError as invalid:
             raise UnacceptableValue(f"base_url: {invalid}") from None
     _apply_secrets(upstream, values, vault=vault)
-    for plain in ("auth", "is_local", "stream_usage", "client_gone"):
+    for plain in ("auth", "is_local", "stream_usage", "client_gone", "first_byte_within"):
         if plain in values:
             setattr(upstream, plain, values[plain])
     _apply_lists(upstream, values)

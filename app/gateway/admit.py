@@ -20,7 +20,7 @@ from app.gateway.call_record import CallRecord
 from app.gateway.estimate import Tokenizer
 from app.gateway.order import in_order
 from app.gateway.protocols import CallRequest, Protocol
-from app.gateway.rate_headers import rate_headers
+from app.gateway.rate_headers import rate_headers, retry_headers
 from app.gateway.refused_until import RefusedUntil
 from app.gateway.spoken import spoken
 from app.ledger.hold import Decision, Hold, Holds
@@ -225,7 +225,7 @@ class Admitter:
 
     def _refusal(self, call: AdmittedCall, decision: Decision) -> ProxyError:
         wait = ceil(decision.retry_after or 0)
-        rates = rate_headers(decision)
+        rates = rate_headers(decision) | retry_headers(decision.retry_after)
         refusals: dict[str, ProxyError] = {
             "credit": self._too_dear(call, decision),
             "spend_limit": InsufficientCredit(_SPENT.format("API key"), code="spend_limit_reached"),

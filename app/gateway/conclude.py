@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from app.billing.usage import Usage
 from app.gateway.admit import AdmittedCall
+from app.gateway.attempt import reported_cost
 from app.gateway.departure import Departure
 from app.gateway.estimate import Tokenizer
 from app.gateway.meter import BodyMeter, StreamMeter
@@ -60,6 +61,7 @@ class Conclusion:
         """An error bills nothing, whatever it reports."""
         answer = without_secret(meter.answer(), self._call.secret)
         if self._answer.status >= 400:
+            self._call.attempts[-1] |= reported_cost(self._call, answer)
             await self._settle(_End("failed", "upstream_error", answer.decode("utf-8", "replace")), _UNUSED)
             return
         if self._call.request.is_free and not broken:

@@ -5,33 +5,37 @@ client is there:
 
     no connection, cut or no answer in time, 408, 429, 5xx (but 501)    the next route; with none left, the same upstream
                                                                         once more, after a pause, or after `Retry-After`
+    nothing at all within a time that leaves one for another attempt    the next route, if one could serve
     401, 402, 403, what is no answer                                    the next route; with none left, another of its secrets
     a success that ends before its first byte                           the next route, if there is one
     anything else                                                       is the client's answer
 
-An upstream whose breaker is open comes after all others. Where nothing helps, the client gets what the last attempt came
-to. Each attempt is on the call's row.
+An upstream whose breaker is open comes after all others. One that has asked for a pause (`cooldown.py`) is passed over until
+then: only a call that others have failed waits for it. Where nothing helps, the client gets what the last attempt came to. Each
+attempt is on the call's row.
 """
 
 import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from app.catalog.routing import Route
 from app.errors import ProxyError, UpstreamFailed, UpstreamTimeout
 from app.gateway.admit import AdmittedCall
+from app.gateway.attempt import attempted, cost_of_error, cost_of_input
 from app.gateway.breaker import Breakers
+from app.gateway.cooldown import Cooldowns, apart, retry_after
 from app.gateway.forward import forward, refuse_unusable
 from app.gateway.keyring import Keyring
 from app.gateway.transport import Transport, UpstreamAnswer, UpstreamBroken
 from app.settings import Settings
 
+COOLING = (429, 503, 529)
+"""Whose `Retry-After` all calls heed: another status may be for what one call asks. 529 is Anthropic's `overloaded_error`:
+https://docs.anthropic.com/en/api/errors"""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 """Seconds before the same upstream is asked again that didn't say when; by lot."""
 
@@ -47,11 +51,22 @@ class Failure:
 
 
 class Course:
-    """The routes of one call that are left to try. `retries`: of the same upstream."""
+    """The routes of one call that are left to try. `retries`: of the same upstream. `cooling`: seconds for which a route isn't
+    to be taken."""
 
-    def __init__(self, routes: tuple[Route, ...], breakers: Breakers, *, wait: float, attempts: int, retries: int) -> None:
+    def __init__(
+        self,
+        routes: tuple[Route, ...],
+        breakers: Breakers,
+        *,
+        cooling: Callable[[Route], float],
+        wait: float,
+        attempts: int,
+        retries: int,
+    ) -> None:
         self._routes = routes
         self._breakers = breakers
+        self._cooling = cooling
         self._attempts = attempts
         self._retries = retries
         self._deadline = time.monotonic() + wait
@@ -66,19 +81,26 @@ class Course:
     @property
     def has_elsewhere(self) -> bool:
         """Whether another upstream could be tried after this one."""
-        return len(self._routes) > 1 and self._tried.total() < self._attempts and len(self._tried) < len(self._routes)
+        return len(self._routes) > 1 and self._tried.total() < self._attempts and any(self._untried())
+
+    @property
+    def has_healthy_elsewhere(self) -> bool:
+        """Whether another one could serve, as far as is known."""
+        return self.has_elsewhere and any(self._breakers.state(route.target.id) != "open" for route in self._untried())
 
     def next(self) -> tuple[Route, float] | None:
         """A route, and the seconds to wait before it is taken; None: it is over."""
         if self._tried and (self._tried.total() >= self._attempts or self.left <= 0):
             return None
-        for route in self._routes:
-            if route.target.id not in self._tried and self._breakers.may_try(route.target.id):
+        for route in self._untried():
+            if self._breakers.may_try(route.target.id):
                 return self._take(route)
-        open_ones = [route.target.id for route in self._routes if route.target.id not in self._tried]
+        open_ones = [route.target.id for route in self._untried()]
         if open_ones:
             return self._take(self._route_to(self._breakers.soonest(open_ones)))
         waits = {place: after - time.monotonic() for place, after in self._again.items() if self._tried[place] <= self._retries}
+        if self._tried:
+            waits |= {route.target.id: apart(self._cooling(route)) for route in self._routes if route.target.id not in self._tried}
         place = min(waits, key=lambda one: waits[one], default=None)
         if place is None or waits[place] >= self.left:
             return None
@@ -86,6 +108,9 @@ class Course:
 
     def may_ask_again(self, upstream_id: int, after: float) -> None:
         self._again[upstream_id] = time.monotonic() + after
+
+    def _untried(self) -> Iterator[Route]:
+        return (route for route in self._routes if route.target.id not in self._tried and not self._cooling(route))
 
     def _take(self, route: Route, *, after: float = 0.0) -> tuple[Route, float]:
         self._tried[route.target.id] += 1
@@ -98,12 +123,13 @@ class Course:
 
 @dataclass(slots=True)
 class Failover:
-    """A process's. `breakers` and `keyring` are what calls learn from one another."""
+    """A process's. `breakers`, `keyring` and `cooldowns` are what calls learn from one another."""
 
     settings: Settings
     transport: Transport
     breakers: Breakers = field(init=False)
     keyring: Keyring = field(default_factory=Keyring)
+    cooldowns: Cooldowns = field(default_factory=Cooldowns)
 
     def __post_init__(self) -> None:
         self.breakers = Breakers(pause=self.settings.breaker_pause)
@@ -111,11 +137,13 @@ class Failover:
     async def forward(
         self, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]], *, has_left: Callable[[], bool]
     ) -> UpstreamAnswer:
-        """The answer that is the client's. Raises `UpstreamFailed`, `UpstreamTimeout` as the last attempt did."""
+        """The answer that is the client's. Raises `UpstreamFailed`, `UpstreamTimeout` as the last attempt did, and `LimitExceeded`
+        or `Unavailable` where all upstreams have asked for a pause."""
         settings = self.settings
         course = Course(
             call.routes,
             self.breakers,
+            cooling=lambda route: self.cooldowns.left(route.target, _model(call, route)),
             wait=settings.failover_wait,
             attempts=settings.failover_attempts,
             retries=settings.upstream_retries,
@@ -125,7 +153,7 @@ class Failover:
             route, pause = way
             if pause:
                 await asyncio.sleep(pause)
-            call.take(route, self.keyring.take(route.target))
+            call.take(route, self.keyring.take(route.target, cooling=self.cooldowns.secrets(route.target, _model(call, route))))
             outcome = await self._attempt(call, client_headers, course)
             if isinstance(outcome, UpstreamAnswer):
                 return outcome
@@ -135,8 +163,8 @@ class Failover:
             if way is None:
                 return _last(outcome)
             if outcome.answer is not None:
-                outcome.answer.close()
-        raise UpstreamFailed("No upstream serves this at the moment. Try again shortly.", code="upstream_unreachable")
+                await self._leave(call, outcome.answer)
+        raise self.cooldowns.refusal(self.cooldowns.of(route.target, _model(call, route)) for route in call.routes)
 
     def broke_off(self, call: AdmittedCall) -> None:
         """An answer that had begun didn't come to its end, for the upstream's fault."""
@@ -145,20 +173,51 @@ class Failover:
     async def _attempt(self, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]], course: Course) -> UpstreamAnswer | Failure:
         upstream_id = call.route.target.id
         started = time.monotonic()
+        answer: UpstreamAnswer | None = None
         try:
-            answer = await forward(self.transport, call, client_headers)
+            answer = await self._answer(call, client_headers, course)
             if answer.status < 300 and course.has_elsewhere:
                 await self._begin(answer, course)
         except (UpstreamFailed, UpstreamTimeout) as failed:
             self.breakers.failed(upstream_id)
-            call.attempts.append(_attempted(call, started, error=failed.code))
+            call.attempts.append(attempted(call, started, error=failed.code))
+            if answer is not None:
+                call.attempts[-1] |= await cost_of_input(call)
             return Failure(error=failed, again_after=None if isinstance(failed, UpstreamTimeout) else _pause())
         except BaseException as failed:  # the client has left meanwhile, or a fault of our own
             self.breakers.undecided(upstream_id)
-            call.attempts.append(_attempted(call, started, error=type(failed).__name__))
+            call.attempts.append(attempted(call, started, error=type(failed).__name__))
             raise
-        call.attempts.append(_attempted(call, started, status=answer.status))
+        call.attempts.append(attempted(call, started, status=answer.status))
         return self._judge(call, answer)
+
+    async def _answer(self, call: AdmittedCall, client_headers: Iterable[tuple[bytes, bytes]], course: Course) -> UpstreamAnswer:
+        within = self._first_byte_within(call, course)
+        if within is None:
+            return await forward(self.transport, call, client_headers)
+        limit = asyncio.timeout(within)
+        try:
+            async with limit:
+                return await forward(self.transport, call, client_headers)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise UpstreamTimeout("The upstream did not begin to answer in time. Try again.") from None
+
+    def _first_byte_within(self, call: AdmittedCall, course: Course) -> float | None:
+        """Seconds for a head to come; None: no limit but the transport's. An upstream that says nothing is not told from one that
+        thinks: it is left only where another one could serve, and has the time to."""
+        within = call.route.target.first_byte_within
+        if within is None and call.request.is_stream and call.request.form is None:
+            within = self.settings.first_byte_wait
+        return within if within and within < course.left and course.has_healthy_elsewhere else None
+
+    async def _leave(self, call: AdmittedCall, answer: UpstreamAnswer) -> None:
+        """For another attempt."""
+        try:
+            call.attempts[-1] |= await cost_of_error(call, answer)
+        finally:
+            answer.close()
 
     async def _begin(self, answer: UpstreamAnswer, course: Course) -> None:
         """Waits for the body's first bytes, for as long as another attempt could be made, or until a client that is kept alive
@@ -186,34 +245,26 @@ class Failover:
             return Failure(answer=answer, again_after=0.0)
         if answer.status == 429:
             self.breakers.undecided(target.id)
-            return Failure(answer=answer, again_after=retry_after(answer))
+            return Failure(answer=answer, again_after=self._told(call, answer))
         if answer.status in (401, 402, 403) or not 400 <= answer.status < 600:
             self.breakers.failed(target.id)
             return Failure(answer=answer)
         if answer.status == 408 or (answer.status >= 500 and answer.status != 501):
             self.breakers.failed(target.id)
-            told = retry_after(answer)
+            told = self._told(call, answer)
             return Failure(answer=answer, again_after=_pause() if told is None else told)
         self.breakers.succeeded(target.id)
         return answer
 
-
-def retry_after(answer: UpstreamAnswer) -> float | None:
-    """Seconds, of `Retry-After` (RFC 9110, 10.2.3: seconds or a date), or OpenAI's finer `retry-after-ms`; with up to a tenth
-    more, so that all who were told the same don't come at once."""
-    named = {name.lower(): value.decode("latin-1").strip() for name, value in answer.raw_headers}
-    seconds: float | None = None
-    with suppress(ValueError):
-        if milliseconds := named.get(b"retry-after-ms"):
-            seconds = float(milliseconds) / 1000
-    told = named.get(b"retry-after", "")
-    if seconds is None and told.isdecimal():
-        seconds = float(told)
-    elif seconds is None and told:
-        with suppress(ValueError):
-            at = parsedate_to_datetime(told)
-            seconds = (at - datetime.now(at.tzinfo and UTC)).total_seconds()
-    return None if seconds is None else max(seconds, 0.0) * random.uniform(1, 1.1)  # noqa: S311 (no secret)
+    def _told(self, call: AdmittedCall, answer: UpstreamAnswer) -> float | None:
+        """Seconds after which this call may ask again, where the upstream tells. Other calls wait for that, too."""
+        seconds = retry_after(answer)
+        if seconds and answer.status in COOLING:
+            target, model = call.route.target, _model(call, call.route)
+            self.cooldowns.begin(target, model, call.secret, status=answer.status, seconds=seconds)
+            if self.cooldowns.of(target, model) is None:  # with another secret, at once
+                return 0.0
+        return seconds and apart(seconds)
 
 
 def _last(failure: Failure) -> UpstreamAnswer:
@@ -228,10 +279,5 @@ def _pause() -> float:
     return random.uniform(SHORTEST_PAUSE, LONGEST_PAUSE)  # noqa: S311 (no secret)
 
 
-def _attempted(call: AdmittedCall, started: float, *, status: int | None = None, error: str | None = None) -> dict[str, object]:
-    attempt: dict[str, object] = {"upstream_id": call.route.target.id, "ms": round((time.monotonic() - started) * 1000)}
-    if status is not None:
-        attempt["status"] = status
-    if error is not None:
-        attempt["error"] = error
-    return attempt
+def _model(call: AdmittedCall, route: Route) -> str:
+    return route.upstream_model or call.request.model

@@ -4,7 +4,7 @@ Where all are set aside they are taken in turn all the same: the upstream may ha
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from app.catalog.routing import Target
@@ -19,12 +19,13 @@ class Keyring:
     _turn: int = 0
     _aside: dict[tuple[int, str], float] = field(default_factory=dict, repr=False)
 
-    def take(self, target: Target) -> str | None:
-        """The secret for one attempt; None where the upstream needs none."""
+    def take(self, target: Target, *, cooling: Collection[str] = ()) -> str | None:
+        """The secret for one attempt, of those that aren't `cooling` if possible; None where the upstream needs none."""
         secrets = target.secrets
         if len(secrets) < 2:
             return target.secret
         usable = self._usable(target) or secrets
+        usable = tuple(secret for secret in usable if secret not in cooling) or usable
         self._turn += 1
         return usable[self._turn % len(usable)]
 

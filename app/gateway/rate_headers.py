@@ -1,4 +1,8 @@
-"""`x-ratelimit-*`, as OpenAI's clients read them: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers."""
+"""`x-ratelimit-*`, as OpenAI's clients read them: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers.
+And `retry-after-ms`, which they prefer to the whole seconds of `Retry-After`, in which many would come at once:
+https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py"""
+
+from math import ceil
 
 from app.ledger.hold import Decision, Rate
 
@@ -6,6 +10,10 @@ from app.ledger.hold import Decision, Rate
 def rate_headers(decision: Decision) -> dict[str, str]:
     """Of the limits that the call's key or user has."""
     return _headers("requests", decision.requests) | _headers("tokens", decision.tokens)
+
+
+def retry_headers(seconds: float | None) -> dict[str, str]:
+    return {"retry-after-ms": str(ceil(seconds * 1000))} if seconds else {}
 
 
 def _headers(kind: str, rate: Rate | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Boolean, CheckConstraint, DateTime, Integer, LargeBinary, String, Text, UniqueConstraint, false, func
+from sqlalchemy import Boolean, CheckConstraint, DateTime, Double, Integer, LargeBinary, String, Text, UniqueConstraint, false, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -12,7 +12,8 @@ from app.database import SCHEMA, Base
 class Upstream(Base):
     """`secret` is encrypted with `SECRET_KEY`, as is each of `more_secrets`; `secret_hint` and `more_secret_hints` show their last
     four characters. `protocols`: those that it speaks; None: any.
-    `client_gone`: what becomes of a stream whose client has left. `tags`: by which groups choose among upstreams."""
+    `client_gone`: what becomes of a stream whose client has left. `tags`: by which groups choose among upstreams.
+    `first_byte_within`: seconds after which a call that got nothing goes elsewhere."""
 
     __tablename__ = "upstream"
     __table_args__ = (
@@ -21,6 +22,7 @@ class Upstream(Base):
         CheckConstraint("auth in ('auto', 'bearer', 'x-api-key', 'api-key', 'none')", name="ck_upstream_auth"),
         CheckConstraint("client_gone in ('cancel', 'drain')", name="ck_upstream_client_gone"),
         CheckConstraint("protocols <@ ARRAY['openai', 'anthropic', 'gemini']", name="ck_upstream_protocols"),
+        CheckConstraint("first_byte_within > 0 AND first_byte_within <= 3600", name="ck_upstream_first_byte_within"),
         {"schema": SCHEMA},
     )
 
@@ -39,3 +41,4 @@ class Upstream(Base):
     more_secrets: Mapped[list[bytes] | None] = mapped_column(ARRAY(LargeBinary))
     more_secret_hints: Mapped[list[str | None] | None] = mapped_column(ARRAY(String(8)))
     protocols: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    first_byte_within: Mapped[float | None] = mapped_column(Double)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.faults.conftest import Tally
@@ -19,7 +20,7 @@ from tests.harness.load import Load
 from tests.harness.own_postgres import OwnPostgres, own_postgres, reconnecting
 from tests.harness.proxy import Proxy
 
-MANY, FEW = {"max_connections": "40"}, {"max_connections": "5"}
+MANY, FEW = {"max_connections": "40", "max_prepared_transactions": "2"}, {"max_connections": "5"}
 SETTINGS = {"LEASE": "2", "ADMIT_WAIT": "1", "SETTLE_WAIT": "1"}
 
 
@@ -102,3 +103,22 @@ def test_two_proxies_on_five_connections(
                 assert {(row["status"], row["end_reason"]) for row in scene.rows()} == {("success", "completed")}
                 assert len(scene.rows()) == sum(one.status == 200 for one in seen_by)
                 compare(seen_by, scene.rows(), scene.upstream.ledger)
+
+
+def test_a_two_phase_commit_of_the_platforms_goes_through_where_it_notifies_nothing(server: OwnPostgres, background: Background) -> None:
+    """Here, as the server's settings are this module's own."""
+    restart(server, MANY)
+    change = "INSERT INTO aigcspace.upstream (name, base_url) VALUES ('two-phase', 'http://localhost')"
+    prepare = "PREPARE TRANSACTION 'platform'"
+    with reconnecting(background, server.url) as db:
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="NOTIFY"):
+            db.execute(f"BEGIN; {change}; {prepare}")
+        db.execute("ROLLBACK")
+        version = db.value("SELECT version FROM aigcspace.catalog_version")
+
+        db.execute("BEGIN")
+        db.execute(f"SET LOCAL aigcspace.notify = 'off'; {change}; {prepare}")
+        db.execute("COMMIT PREPARED 'platform'")
+
+        assert db.value("SELECT version FROM aigcspace.catalog_version") == version + 1
+        assert db.value("SELECT count(*) FROM aigcspace.upstream WHERE name = 'two-phase'") == 1

@@ -106,3 +106,16 @@ def scene(
         headers = {"Authorization": f"Bearer {key['key']}"}
         with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=30) as http:
             yield Scene(proxy, admin, db, upstream, made["id"], user, key["key"], key["id"], model, rates, http)
+
+
+@contextmanager
+def another_upstream(scene: Scene, **fields: Any) -> Iterator[tuple[int, StandIn]]:
+    """One more that serves the scene's model, after the scene's own where `fields` don't say otherwise; and its id."""
+    with StandIn() as upstream:
+        made = scene.admin.add_upstream(
+            f"upstream-{secrets.token_hex(4)}",
+            f"{upstream.url}/v1",
+            {scene.model: "stand-in"},
+            **{"priority": 1, "api_key": "another"} | fields,
+        )
+        yield made["id"], upstream

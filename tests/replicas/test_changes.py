@@ -109,6 +109,23 @@ def test_a_listener_that_is_cut_off_while_nothing_happens_is_back_soon(scene: Sc
         scene.db.execute("UPDATE aigcspace.model SET context_tokens = 1000 WHERE name = $1", scene.model)
 
 
+def test_what_was_changed_without_a_notice_is_read_after_one_that_means_everything(scene: Scene, replica: Proxy) -> None:
+    model = wildcard(scene) + "model"
+    wait_until(lambda: status_at(replica, scene) == 200)
+    scene.db.execute("BEGIN; SET LOCAL aigcspace.notify = 'off'")
+    scene.db.execute("UPDATE aigcspace.account SET disabled_at = now() WHERE user_id = $1", scene.user)
+    scene.db.execute(ADD_PRICE, model)
+    scene.db.execute("COMMIT")
+    assert scene.post(scene.chat(), f"{replica.url}/v1/chat/completions").status_code == 403, "calls are refused at once all the same"
+
+    scene.db.execute("SELECT pg_notify('aigcspace_changes', 'all')")
+
+    wait_until(lambda: status_at(replica, scene) == 403)
+    scene.db.execute("UPDATE aigcspace.account SET disabled_at = NULL WHERE user_id = $1", scene.user)
+    wait_until(lambda: status_at(replica, scene) == 200)
+    assert model in offered_at(replica, scene)
+
+
 @pytest.fixture
 def alone(db: Database, tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
     """Starts proxies for one test."""

@@ -69,6 +69,19 @@ async def test_a_statement_that_changes_many_rows_is_told_in_few_notices(scene: 
     scene.db.execute("DELETE FROM aigcspace.users WHERE id = $1", scene.user)
 
 
+async def test_a_transaction_that_says_so_notifies_nothing_and_the_next_one_does(scene: Scene, heard: Heard) -> None:
+    of_catalog = f"UPDATE aigcspace.model_route SET weight = 2 WHERE upstream_id = {scene.upstream_id}"
+    change = f"UPDATE aigcspace.account SET disabled_at = now() WHERE user_id = '{scene.user}'; {of_catalog}"
+    version = scene.db.value("SELECT version FROM aigcspace.catalog_version")
+
+    scene.db.execute(f"BEGIN; SET LOCAL aigcspace.notify = 'off'; {change}; COMMIT")
+
+    assert await heard() == []
+    assert scene.db.value("SELECT version FROM aigcspace.catalog_version") > version
+    scene.db.execute(change.replace("now()", "NULL"))
+    assert await heard() == [caller_notices(key_id=scene.key_id, user_id=scene.user)[1], "catalog"]
+
+
 @pytest.mark.parametrize("notice", ["all", "", "callers of a later version", "catalogue"])
 def test_a_notice_that_is_not_understood_may_mean_everything(notice: str) -> None:
     changes = Changes()

@@ -69,6 +69,17 @@ Protocols = Annotated[
     Field(min_length=1, description="What it speaks; null: any. Calls of others don't go there.", examples=[["openai"]]),
 ]
 Tags = Annotated[list[str], Field(max_length=20, description="By which groups choose among upstreams.", examples=[["premium"]])]
+FirstByteWithin = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds after which a call that got nothing from it, streamed or not, goes to another upstream, where one could "
+        "serve; null: `FIRST_BYTE_WAIT` for streams, and no limit for others, which may think for long.",
+        examples=[15],
+    ),
+]
 Priority = Annotated[int, Field(ge=0, le=1000, description="Lower is tried first.", examples=[0])]
 Weight = Annotated[int, Field(ge=1, le=1000, description="The share among upstreams of equal priority.", examples=[1])]
 
@@ -85,6 +96,7 @@ class NewUpstream(Request):
     client_gone: ClientGone = "cancel"
     tags: Tags | None = None
     protocols: Protocols | None = None
+    first_byte_within: FirstByteWithin | None = None
     priority: Priority = 0
     weight: Weight = 1
 
@@ -103,6 +115,7 @@ class UpstreamChanges(Request):
     client_gone: ClientGone | MISSING = MISSING
     tags: Tags | MISSING | None = MISSING
     protocols: Protocols | MISSING | None = MISSING
+    first_byte_within: FirstByteWithin | MISSING | None = MISSING
     priority: Priority | MISSING = MISSING
     weight: Weight | MISSING = MISSING
     disabled: Annotated[bool, Field(examples=[False])] | MISSING = MISSING
@@ -122,6 +135,7 @@ class UpstreamAnswer(Answer):
     models: list[str] | dict[str, str] = Field(examples=[["*"], {"gpt-4o": "gpt-4o-2024-11-20"}])
     tags: list[str] | None = Field(examples=[["premium"]])
     protocols: list[str] | None = Field(examples=[["openai"]])
+    first_byte_within: float | None = Field(examples=[15])
     priority: int = Field(examples=[0])
     weight: int = Field(examples=[1])
     disabled: bool

@@ -5,9 +5,12 @@
 --
 -- Row triggers of `platform_api_key` and `account` are for changes to named columns alone: settling a call fires none.
 -- Statement triggers, of `key_policy` and `user_policy`, have the rows in `changed`. A group may have any number of users.
+-- `aigcspace.notify` set to `off` keeps them from telling: see docs/scaling.md.
 CREATE OR REPLACE FUNCTION aigcspace.caller_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'TRUNCATE' OR TG_TABLE_NAME = 'spend_group' THEN
+    IF current_setting('aigcspace.notify', true) = 'off' THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'TRUNCATE' OR TG_TABLE_NAME = 'spend_group' THEN
         PERFORM pg_catalog.pg_notify('aigcspace_changes', 'all');
     ELSIF TG_TABLE_NAME = 'platform_api_key' THEN
         PERFORM pg_catalog.pg_notify('aigcspace_changes', 'key ' || (OLD.id & 1023));
