@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from app.api import account, dashboard_billing, health, logs, models
-from app.api.admin import credits, groups, keys, prices, upstreams, users
+from app.api.admin import credits, groups, keys, prices, refunds, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
@@ -28,6 +28,6 @@ def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    modules = (credits, users, groups, keys, upstreams, model_limits, prices, logs, account, dashboard_billing, models, health)
+    modules = (credits, users, groups, keys, upstreams, model_limits, prices, refunds, logs, account, dashboard_billing, models, health)
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.api.dependencies import ServicesOf, VisibilityOf
 from app.api.fields import LARGEST_INTEGER, Answer, Moment, MomentIn, Money, MoneyIn, Request, Text
 from app.api.problems import documented
+from app.ledger.refunds import refunded
 from app.reports.calls import CallFilters, get_call, list_calls
 
 router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 503))
@@ -86,6 +87,7 @@ class CallDetail(CallRow):
     price: dict[str, Any] | None = Field(description="The price that applied.")
     line_items: list[dict[str, Any]] | None = Field(description="How the charge adds up.")
     attempts: list[dict[str, Any]] | None = Field(description="The upstreams that were tried.")
+    refunded: Money = Field(description="What was given back of its bill, in credit entries that name it.", examples=["0.0000"])
 
 
 class CallPage(Answer):
@@ -111,4 +113,5 @@ async def show(
     """With the price that applied, the line items and the upstreams that were tried."""
     async with services.database.reading() as session:
         call = await get_call(session, visibility=visibility, call_id=call_id, zone=services.settings.log_time_zone)
-    return CallDetail.model_validate(call)
+        given_back = await refunded(session, request_id=call["request_id"])
+    return CallDetail.model_validate({**call, "refunded": given_back})

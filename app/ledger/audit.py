@@ -48,6 +48,7 @@ _CHECKS = {
     "spent": ("a user's charges add up to `spent`", "sum of charges", "account.spent"),
     "written_off": ("a user's write-offs add up to `written_off`", "sum of write-offs", "account.written_off"),
     "credit": ("a user's credit entries add up to `credit`", "sum of entries", "account.credit"),
+    "refunds": ("a call's refunds are not above its bill", "at most", "refunded"),
     "held": ("a user's holds add up to `held`", "sum of holds", "account.held"),
     "available": ("what is available is not below zero", "at least", "credit + credit_limit - spent - held"),
     "in_flight": ("a user's holds are their calls in flight", "holds", "account.in_flight"),
@@ -96,6 +97,7 @@ class _Audit:
         self._balance.tell(self._tallies["roll_ups"])
         await self._check_accounts()
         await self._check_keys()
+        await self._check_refunds()
         await self._check_request_ids()
         at, holds, oldest = (await self._connection.execute(queries.HOLDS)).one()
         await self._check_holds(holds)
@@ -195,6 +197,12 @@ class _Audit:
                 tally.differ(f"key {key_id}", charged, spent)
         for key_id, charged in sorted(self._of_key.items()):
             tally.compare(f"key {key_id} (no meter)", charged, 0)
+
+    async def _check_refunds(self) -> None:
+        tally = self._tallies["refunds"]
+        async for row in self._each(queries.REFUNDS):
+            bill = row.bill or Decimal(0)
+            tally.compare(f"call {row.request_id} of {row.user_id}", min(bill, row.amount), row.amount)
 
     async def _check_holds(self, holds: int) -> None:
         self._tallies["one_end"].checked = self._tallies["owners"].checked = holds

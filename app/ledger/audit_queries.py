@@ -105,6 +105,19 @@ CHARGES_OF_GONE = (
     .where(Account.user_id.is_(None), UsageHourly.api_key_id.in_(bindparam("key_ids", expanding=True)))
     .group_by(UsageHourly.api_key_id)
 )
+_refunds = (
+    select(CreditEntry.request_id, CreditEntry.user_id, func.sum(CreditEntry.amount).label("amount"))
+    .join(Account, and_(Account.user_id == CreditEntry.user_id, CreditEntry.created_at >= Account.created_at))
+    .where(CreditEntry.request_id.is_not(None))
+    .group_by(CreditEntry.request_id, CreditEntry.user_id)
+    .subquery()
+)
+REFUNDS = (
+    select(_refunds.c.request_id, _refunds.c.user_id, _refunds.c.amount, ApiCallLog.bill)
+    .outerjoin(ApiCallLog, and_(ApiCallLog.request_id == _refunds.c.request_id, ApiCallLog.user_id == _refunds.c.user_id))
+    .order_by(_refunds.c.request_id)
+)
+"""What was given back of each call; no bill: its row is gone."""
 _age = func.extract("epoch", func.now() - CallHold.created_at)
 _expired = func.now() - Instance.lease_until
 HOLDS = select(func.now(), func.count(), func.greatest(0, func.max(_age))).select_from(CallHold)
