@@ -1,4 +1,4 @@
-"""Refunds that name their call."""
+"""Refunds that name their call, redemption codes, and the index that statements of one user need."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,9 +13,14 @@ SCHEMA = "aigcspace"
 
 def upgrade() -> None:
     _widen_entries()
+    _make_codes()
+    op.create_index("ix_usage_hourly_user_id_hour", "usage_hourly", ["user_id", "hour"], schema=SCHEMA)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_usage_hourly_user_id_hour", "usage_hourly", schema=SCHEMA)
+    for table in ("code_guesses", "redemption_code", "code_batch"):
+        op.drop_table(table, schema=SCHEMA)
     op.drop_column("credit_entry", "code_id", schema=SCHEMA)
     op.drop_column("credit_entry", "request_id", schema=SCHEMA)
 
@@ -28,3 +33,39 @@ def _widen_entries() -> None:
     op.create_unique_constraint("uq_credit_entry_code_id", "credit_entry", ["code_id"], schema=SCHEMA)
     of_calls = sa.text("request_id IS NOT NULL")
     op.create_index("ix_credit_entry_request_id", "credit_entry", ["request_id"], schema=SCHEMA, postgresql_where=of_calls)
+
+
+def _make_codes() -> None:
+    op.create_table(
+        "code_batch",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("amount", sa.Numeric(16, 4), nullable=False),
+        sa.Column("note", sa.Text()),
+        sa.Column("expires_at", sa.DateTime(timezone=True)),
+        sa.Column("voided_at", sa.DateTime(timezone=True)),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.CheckConstraint("amount > 0 and amount <= 1000000000", name="ck_code_batch_amount"),
+        schema=SCHEMA,
+    )
+    op.create_table(
+        "redemption_code",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+        sa.Column("batch_id", sa.Integer(), sa.ForeignKey(f"{SCHEMA}.code_batch.id"), nullable=False),
+        sa.Column("code_hash", sa.String(64), nullable=False),
+        sa.Column("ending", sa.String(4), nullable=False),
+        sa.Column("redeemed_at", sa.DateTime(timezone=True)),
+        sa.Column("redeemed_by", sa.String(50)),
+        sa.UniqueConstraint("code_hash", name="uq_redemption_code_code_hash"),
+        sa.CheckConstraint("(redeemed_at is null) = (redeemed_by is null)", name="ck_redemption_code_redeemed"),
+        sa.Index("ix_redemption_code_batch_id", "batch_id", "id"),
+        sa.Index("ix_redemption_code_ending", "ending", "id"),
+        schema=SCHEMA,
+    )
+    key_id = sa.ForeignKey(f"{SCHEMA}.platform_api_key.id", ondelete="CASCADE")
+    op.create_table(
+        "code_guesses",
+        sa.Column("key_id", sa.Integer(), key_id, primary_key=True, autoincrement=False),
+        sa.Column("level", sa.Double(), nullable=False, server_default="0"),
+        sa.Column("drained_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        schema=SCHEMA,
+    )

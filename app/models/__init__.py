@@ -5,6 +5,8 @@ from app.models.api_call_log import ApiCallLog
 from app.models.background_call import BackgroundCall
 from app.models.call_hold import CallHold
 from app.models.catalog_version import CatalogVersion
+from app.models.code_batch import CodeBatch
+from app.models.code_guesses import CodeGuesses
 from app.models.credit_entry import CreditEntry
 from app.models.instance import Instance
 from app.models.key_meter import KeyMeter
@@ -13,6 +15,7 @@ from app.models.model import Model
 from app.models.model_price import ModelPrice
 from app.models.model_route import ModelRoute
 from app.models.platform_api_key import PlatformApiKey
+from app.models.redemption_code import RedemptionCode
 from app.models.retired_secret import RetiredSecret
 from app.models.spend_group import SpendGroup
 from app.models.upstream import Upstream
@@ -27,6 +30,8 @@ __all__ = [
     "BackgroundCall",
     "CallHold",
     "CatalogVersion",
+    "CodeBatch",
+    "CodeGuesses",
     "CreditEntry",
     "Instance",
     "KeyMeter",
@@ -35,6 +40,7 @@ __all__ = [
     "ModelPrice",
     "ModelRoute",
     "PlatformApiKey",
+    "RedemptionCode",
     "RetiredSecret",
     "SpendGroup",
     "Upstream",
