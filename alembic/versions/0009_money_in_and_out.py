@@ -1,7 +1,12 @@
-"""Refunds that name their call, redemption codes, and the index that statements of one user need."""
+"""Refunds that name their call, redemption codes, what was archived, and the index that statements of one user need.
+
+The downgrade is for a ledger of which nothing was archived: what is in files, it can't bring back.
+"""
 
 import sqlalchemy as sa
 from alembic import op
+
+from app.ledger import functions
 
 revision = "0009"
 down_revision = "0007"
@@ -14,12 +19,14 @@ SCHEMA = "aigcspace"
 def upgrade() -> None:
     _widen_entries()
     _make_codes()
+    _make_archive()
     op.create_index("ix_usage_hourly_user_id_hour", "usage_hourly", ["user_id", "hour"], schema=SCHEMA)
+    functions.install(_execute)
 
 
 def downgrade() -> None:
     op.drop_index("ix_usage_hourly_user_id_hour", "usage_hourly", schema=SCHEMA)
-    for table in ("code_guesses", "redemption_code", "code_batch"):
+    for table in ("archived_usage", "archive_file", "code_guesses", "redemption_code", "code_batch"):
         op.drop_table(table, schema=SCHEMA)
     op.drop_column("credit_entry", "code_id", schema=SCHEMA)
     op.drop_column("credit_entry", "request_id", schema=SCHEMA)
@@ -69,3 +76,43 @@ def _make_codes() -> None:
         sa.Column("drained_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
         schema=SCHEMA,
     )
+
+
+def _make_archive() -> None:
+    counts = ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    op.create_table(
+        "archived_usage",
+        sa.Column("bucket", sa.DateTime(timezone=True), primary_key=True),
+        sa.Column("user_id", sa.String(50), primary_key=True),
+        sa.Column("api_key_id", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("model_name", sa.String(255), primary_key=True),
+        sa.Column("upstream_id", sa.Integer(), primary_key=True, autoincrement=False),
+        sa.Column("api", sa.String(50), primary_key=True),
+        sa.Column("status", sa.String(20), primary_key=True),
+        sa.Column("is_local", sa.Boolean(), primary_key=True),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in counts),
+        sa.Column("charge", sa.Numeric(24, 10), nullable=False),
+        sa.Column("bill", sa.Numeric(20, 4), nullable=False),
+        sa.Column("write_off", sa.Numeric(24, 10), nullable=False),
+        sa.Column("refunded", sa.Numeric(20, 4), nullable=False),
+        sa.Index("ix_archived_usage_user_id_bucket", "user_id", "bucket"),
+        schema=SCHEMA,
+    )
+    op.create_table(
+        "archive_file",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("name", sa.String(100), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bill", sa.Numeric(20, 4), nullable=False),
+        sa.Column("charge", sa.Numeric(24, 10), nullable=False),
+        sa.Column("write_off", sa.Numeric(24, 10), nullable=False),
+        sa.Column("deleted", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.Column("finished_at", sa.DateTime(timezone=True)),
+        sa.UniqueConstraint("name", name="uq_archive_file_name"),
+        schema=SCHEMA,
+    )
+
+
+def _execute(sql: str) -> None:
+    op.get_bind().exec_driver_sql(sql)

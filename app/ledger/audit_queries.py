@@ -7,7 +7,19 @@ from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, exists, func
 
 from app.database import SCHEMA
 from app.ledger.audit_balance import MEASURES, Group
-from app.models import Account, ApiCallLog, BackgroundCall, CallHold, CreditEntry, Instance, KeyMeter, UsageHourly
+from app.models import (
+    Account,
+    ApiCallLog,
+    ArchivedUsage,
+    ArchiveFile,
+    BackgroundCall,
+    CallHold,
+    CreditEntry,
+    Instance,
+    KeyMeter,
+    PlatformApiKey,
+    UsageHourly,
+)
 
 CUT = Decimal("0.00005")
 """How far a sum of bills and the sum of its charges may be apart. A row's bill is the difference of two such sums."""
@@ -32,6 +44,23 @@ IS_UNIQUE = text(f"""
 """)
 _OF_ACCOUNT = and_(Account.user_id == UsageHourly.user_id, UsageHourly.hour >= _hour_of(Account.created_at))
 ROLL_UPS = select(*(getattr(UsageHourly, name) for name in (*Group._fields, "api_key_id", *MEASURES))).join(Account, _OF_ACCOUNT)
+_OF_ARCHIVED = and_(Account.user_id == ArchivedUsage.user_id, ArchivedUsage.bucket >= _hour_of(Account.created_at))
+ARCHIVED = (
+    select(
+        _hour_of(ArchivedUsage.bucket),
+        *(getattr(ArchivedUsage, name) for name in Group._fields[1:]),
+        PlatformApiKey.id,
+        *(getattr(ArchivedUsage, name) for name in MEASURES),
+        ArchivedUsage.refunded,
+    )
+    .join(Account, _OF_ARCHIVED)
+    .outerjoin(PlatformApiKey, PlatformApiKey.id == ArchivedUsage.api_key_id)
+)
+"""As `ROWS_BY_GROUP`: of a key that was deleted, rows have none."""
+ARCHIVED_CALLS = select(
+    select(func.coalesce(func.sum(ArchivedUsage.calls), 0)).scalar_subquery(),
+    select(func.coalesce(func.sum(ArchiveFile.deleted), 0)).scalar_subquery(),
+)
 _SOUND = and_(
     ApiCallLog.charge.between(0, _LARGEST_COST),
     ApiCallLog.write_off.between(0, _LARGEST_COST),

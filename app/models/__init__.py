@@ -2,6 +2,8 @@
 
 from app.models.account import Account
 from app.models.api_call_log import ApiCallLog
+from app.models.archive_file import ArchiveFile
+from app.models.archived_usage import ArchivedUsage
 from app.models.background_call import BackgroundCall
 from app.models.call_hold import CallHold
 from app.models.catalog_version import CatalogVersion
@@ -27,6 +29,8 @@ from app.models.user_policy import UserPolicy
 __all__ = [
     "Account",
     "ApiCallLog",
+    "ArchiveFile",
+    "ArchivedUsage",
     "BackgroundCall",
     "CallHold",
     "CatalogVersion",

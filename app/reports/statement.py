@@ -5,7 +5,7 @@
 A balance is `credit - billed`, as the account keeps it. It is reckoned back from what the account has now, so that a chain of
 months always meets the account; the audit proves that entries, rows and roll-ups are what the account says. All is read in
 one snapshot. Usage is of the roll-ups, which are exact at whole hours of UTC; where a month begins or ends within one, as
-in zones that are half an hour off, the rest is of the rows. A call counts where its row stands: the late truth of an
+in zones that are half an hour off, the rest is of the rows, archived ones too. A call counts where its row stands: the late truth of an
 orphaned call changes the month in which it was orphaned.
 
 Books outlive people: of someone new who has the id of a user that was purged, it knows what came since the account was opened.
@@ -22,7 +22,7 @@ from sqlalchemy import Select, Subquery, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotFound
-from app.models import Account, ApiCallLog, CreditEntry, PlatformApiKey, UsageHourly, User
+from app.models import Account, ApiCallLog, ArchivedUsage, CreditEntry, PlatformApiKey, UsageHourly, User
 
 NOTHING = Decimal("0.0000")
 _HOUR = timedelta(hours=1)
@@ -158,9 +158,9 @@ def _used(user_id: str, start: datetime, end: datetime | None) -> Subquery:
     first, last = -(-(start - _EPOCH) // _HOUR) * _HOUR + _EPOCH, None if end is None else _hour_of(end)
     pieces = [_of_hours(user_id, first, last)]
     if start < first:
-        pieces.append(_of_rows(user_id, start, first))
+        pieces += [_of_rows(user_id, start, first), _of_archived(user_id, start, first)]
     if end is not None and last is not None and last < end:
-        pieces.append(_of_rows(user_id, last, end))
+        pieces += [_of_rows(user_id, last, end), _of_archived(user_id, last, end)]
     return union_all(*pieces).subquery()
 
 
@@ -182,6 +182,12 @@ def _of_rows(user_id: str, start: datetime, end: datetime) -> Select[Any]:
         ApiCallLog.settled_at < end,
         ApiCallLog.created_at.between(_naive(start - _ZONES_APART), _naive(end + _ZONES_APART)),
     )
+
+
+def _of_archived(user_id: str, start: datetime, end: datetime) -> Select[Any]:
+    """Rows that were archived are kept by the quarter of an hour where a month may begin."""
+    query = select(ArchivedUsage.model_name, ArchivedUsage.api_key_id, *(getattr(ArchivedUsage, name) for name in _MEASURES))
+    return query.where(ArchivedUsage.user_id == user_id, ArchivedUsage.bucket >= start, ArchivedUsage.bucket < end)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

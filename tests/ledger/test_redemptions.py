@@ -174,15 +174,11 @@ def test_the_database_has_no_code(ledger: Replica, db: Database) -> None:
     assert len(kept["text"]) < 250
 
 
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"amount": Decimal(0)},
-        {"amount": Decimal("0.00001")},
-        {"count": 0},
-        {"count": 1001},
-        {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)},
-    ],
+    "wrong", [{"amount": Decimal(0)}, {"amount": Decimal("0.00001")}, {"count": 0}, {"count": 1001}, {"expires_at": LONG_AGO}]
 )
 def test_a_batch_that_makes_no_sense(ledger: Replica, wrong: dict[str, Any]) -> None:
     with pytest.raises(UnacceptableValue):

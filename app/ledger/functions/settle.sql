@@ -11,6 +11,8 @@
 -- An entry with `deferred` is no end yet: see defer.sql. One with `was_deferred` ends such a call. `objects`: ids of what the
 -- upstream keeps of the call; they are its user's.
 --
+-- One with `late` is told again after so long that its row may have been archived: without a hold and without a row it has ended.
+--
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
 -- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
@@ -75,7 +77,7 @@ BEGIN
         JOIN aigcspace.account account ON account.user_id = item.user_id
         LEFT JOIN aigcspace.call_hold hold ON hold.request_id = item.request_id
         LEFT JOIN aigcspace.api_call_log orphan ON orphan.request_id = item.request_id
-        WHERE orphan.request_id IS NULL
+        WHERE orphan.request_id IS NULL AND (hold.request_id IS NOT NULL OR NOT item.entry ? 'late')
             OR orphan.end_reason = 'orphaned' AND orphan.amended_at IS NULL AND item.entry ->> 'end_reason' IS DISTINCT FROM 'orphaned'
     ), unheld AS (
         DELETE FROM aigcspace.call_hold USING open WHERE call_hold.request_id = open.request_id
