@@ -5,7 +5,6 @@ A file is written under another name, synced, read back and compared before it g
 Raises `ArchiveFailed` where it isn't.
 """
 
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,8 @@ import zstandard
 from app.errors import StartupError
 
 LEVEL = 9
+_READ = 64 * 1024
+"""Bytes at once."""
 
 
 class ArchiveFailed(StartupError):
@@ -64,13 +65,23 @@ def write_file(path: Path, lines: Iterable[str], expected: Iterable[ArchivedRow]
 
 def read_file(path: Path) -> Iterator[ArchivedRow]:
     try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as packed:
-            for line in io.TextIOWrapper(packed, encoding="utf-8", newline="\n"):
-                yield _row(json.loads(line))
+        for line in _lines(path):
+            yield _row(json.loads(line))
     except FileNotFoundError:
         raise ArchiveFailed(f"{path} is missing, and not all of its rows are deleted yet: give the directory it is in as --to.") from None
     except (OSError, zstandard.ZstdError, ValueError, KeyError, ArithmeticError) as error:
         raise ArchiveFailed(f"{path} can't be read: {error}. Its rows that are still in the database stay there.") from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Raises `ValueError` for a file that is cut off, which the library's own readers take for its end."""
+    unpacked, rest = zstandard.ZstdDecompressor().decompressobj(), b""
+    with path.open("rb") as file:
+        while packed := file.read(_READ):
+            *lines, rest = (rest + unpacked.decompress(packed)).split(b"\n")
+            yield from lines
+    if rest or not unpacked.eof:
+        raise ValueError("it is cut off")
 
 
 def _row(row: dict[str, Any]) -> ArchivedRow:

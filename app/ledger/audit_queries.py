@@ -53,6 +53,7 @@ ARCHIVED = (
         *(getattr(ArchivedUsage, name) for name in MEASURES),
         ArchivedUsage.refunded,
     )
+    .select_from(ArchivedUsage)
     .join(Account, _OF_ARCHIVED)
     .outerjoin(PlatformApiKey, PlatformApiKey.id == ArchivedUsage.api_key_id)
 )

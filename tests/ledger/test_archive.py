@@ -2,11 +2,13 @@
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import zstandard
@@ -17,11 +19,13 @@ from app.ledger import archive as archive_module
 from app.ledger.archive import Archive
 from app.ledger.archive_file import ArchiveFailed
 from app.ledger.audit import audit
+from app.ledger.segment import OPENING, framed
 from app.reports.statement import Statement
 from tests.harness.background import Background
+from tests.harness.books import wait_until
 from tests.harness.postgres import Database, Databases
 from tests.ledger.calls import Call, Payer, account, make_payer, rows
-from tests.ledger.payments import refunding
+from tests.ledger.payments import posting, refunding
 from tests.ledger.replica import Replica
 from tests.ledger.test_statements import stated
 
@@ -83,6 +87,7 @@ def payer(ledger: Replica, db: Database) -> Payer:
     ledger.hold(*calls)
     for call in calls:
         ledger.settle(call)
+    ledger.run(posting(ledger, made.user_id, "5"))
     age(db, "100 days")
     young = made.call("0")
     ledger.settle(young)
@@ -331,16 +336,32 @@ def test_a_deleted_key_and_a_purged_user_leave_right_books(
 def test_a_call_that_is_archived_is_not_billed_again_by_a_late_record(payer: Payer, ledger: Replica, db: Database, run: Run) -> None:
     archived_one, young = rows(db, payer.user_id)[0], rows(db, payer.user_id)[-1]
     run()
-    kept = account(db, payer.user_id)
-    late = [Call(payer.user_id, payer.key_id, Decimal(1), request_id=row["request_id"]).using(late=True) for row in (archived_one, young)]
     held = payer.call("0.25").using(late=True)
     ledger.hold(held)
+    kept = account(db, payer.user_id)
 
-    ledger.settle(*late)
+    for row in (archived_one, young):
+        ledger.settle(Call(payer.user_id, payer.key_id, Decimal(1), request_id=row["request_id"]).using(late=True))
 
-    assert account(db, payer.user_id) | {"held": 0, "in_flight": 0, "available": 0} == kept | {"held": 0, "in_flight": 0, "available": 0}
+    assert account(db, payer.user_id) == kept
     ledger.settle(held)
     assert account(db, payer.user_id)["spent"] == kept["spent"] + Decimal("0.25")
+
+
+def test_old_records_of_a_spool_are_told_as_late(payer: Payer, db: Database, tmp_path: Path) -> None:
+    """A machine comes back that was away for so long that what its last process had settled is archived."""
+    young, long_ago = payer.call("0.25"), int((time.time() - 100 * 86_400) * 1000)
+    settled = Call(payer.user_id, payer.key_id, Decimal(1), request_id=UUID(int=long_ago << 80 | 7 << 76 | 2 << 62))
+    before = account(db, payer.user_id)["spent"]
+    records = [framed(call.outcome().entry) for call in (settled, young)]
+    (tmp_path / "left.spool").write_bytes(OPENING + b"".join(records))
+
+    back = Replica(db.url, spool=tmp_path)
+    try:
+        wait_until(lambda: len(rows(db, payer.user_id)) == 10, what="the young one is there")
+        assert account(db, payer.user_id)["spent"] == before + Decimal("0.25")
+    finally:
+        back.close()
 
 
 def test_one_archives_at_a_time(payer: Payer, db: Database, run: Run) -> None:
