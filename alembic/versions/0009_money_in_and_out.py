@@ -1,12 +1,14 @@
-"""Refunds that name their call, redemption codes, what was archived, and the index that statements of one user need.
+"""Refunds that name their call, redemption codes, what was archived, what upstreams charge, and the index that statements of one user need.
 
 The downgrade is for a ledger of which nothing was archived: what is in files, it can't bring back.
 """
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 from app.ledger import functions
+from app.runtime import adoption
 
 revision = "0009"
 down_revision = "0007"
@@ -14,19 +16,25 @@ branch_labels = None
 depends_on = None
 
 SCHEMA = "aigcspace"
+ADDED = (sa.Column("upstream_cost", sa.Numeric(20, 10)),)
 
 
 def upgrade() -> None:
     _widen_entries()
     _make_codes()
     _make_archive()
+    _make_upstream_prices()
+    adoption.add_columns("api_call_log", ADDED)
+    op.add_column("usage_hourly", sa.Column("upstream_cost", sa.Numeric(24, 10), nullable=False, server_default="0"), schema=SCHEMA)
     op.create_index("ix_usage_hourly_user_id_hour", "usage_hourly", ["user_id", "hour"], schema=SCHEMA)
     functions.install(_execute)
 
 
 def downgrade() -> None:
     op.drop_index("ix_usage_hourly_user_id_hour", "usage_hourly", schema=SCHEMA)
-    for table in ("archived_usage", "archive_file", "code_guesses", "redemption_code", "code_batch"):
+    op.drop_column("usage_hourly", "upstream_cost", schema=SCHEMA)
+    adoption.drop_columns("api_call_log", ADDED)
+    for table in ("upstream_price", "archived_usage", "archive_file", "code_guesses", "redemption_code", "code_batch"):
         op.drop_table(table, schema=SCHEMA)
     op.drop_column("credit_entry", "code_id", schema=SCHEMA)
     op.drop_column("credit_entry", "request_id", schema=SCHEMA)
@@ -95,6 +103,7 @@ def _make_archive() -> None:
         sa.Column("bill", sa.Numeric(20, 4), nullable=False),
         sa.Column("write_off", sa.Numeric(24, 10), nullable=False),
         sa.Column("refunded", sa.Numeric(20, 4), nullable=False),
+        sa.Column("upstream_cost", sa.Numeric(24, 10), nullable=False),
         sa.Index("ix_archived_usage_user_id_bucket", "user_id", "bucket"),
         schema=SCHEMA,
     )
@@ -111,6 +120,26 @@ def _make_archive() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True)),
         sa.UniqueConstraint("name", name="uq_archive_file_name"),
         schema=SCHEMA,
+    )
+
+
+def _make_upstream_prices() -> None:
+    op.create_table(
+        "upstream_price",
+        sa.Column("id", sa.Integer(), primary_key=True, autoincrement=True),
+        sa.Column("upstream_id", sa.Integer(), sa.ForeignKey(f"{SCHEMA}.upstream.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("model_name", sa.String(255), nullable=False),
+        sa.Column("rates", JSONB(), nullable=False),
+        sa.Column("tiers", JSONB()),
+        sa.Column("service_tiers", JSONB()),
+        sa.Column("effective_from", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.clock_timestamp()),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.UniqueConstraint("upstream_id", "model_name", "effective_from", name="uq_upstream_price_effective_from"),
+        schema=SCHEMA,
+    )
+    _execute(
+        f"CREATE TRIGGER catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {SCHEMA}.upstream_price "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {SCHEMA}.catalog_changed()"
     )
 
 

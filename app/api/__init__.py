@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from app.api import account, dashboard_billing, health, logs, models, statement
-from app.api.admin import codes, credits, groups, keys, prices, refunds, upstreams, users
+from app.api.admin import codes, credits, groups, keys, prices, refunds, upstream_prices, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
@@ -40,6 +40,7 @@ def include_all(app: FastAPI) -> None:
         model_limits,
         prices,
         refunds,
+        upstream_prices,
         logs,
         account,
         dashboard_billing,

@@ -80,6 +80,9 @@ class CallRow(Answer):
     max_tokens_applied: int | None = Field(description="The output limit that was set so that the call fits the credit.")
     flags: list[str] | None
     tags: dict[str, Any] | None
+    upstream_cost: Money | None = Field(
+        default=None, description="What the upstream charges the operator. null: not known, or asked with a platform key.", examples=[None]
+    )
     amended_at: Moment | None = Field(description="When an orphaned call's truth was learned after all, and put into this row.")
 
 

@@ -8,10 +8,11 @@ database is away the last snapshot stays.
 import asyncio
 import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import func, select
@@ -20,9 +21,12 @@ from app.billing.price import Price
 from app.catalog.vault import Vault
 from app.database import Database
 from app.errors import ProxyError
-from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream
+from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream, UpstreamPrice
 
 log = structlog.get_logger(__name__)
+
+_Priced = TypeVar("_Priced", ModelPrice, UpstreamPrice)
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Snapshot:
     limits: dict[str, ModelLimits]
     prices: dict[str, tuple[DatedPrice, ...]]
     clock_ahead: timedelta = timedelta(0)
+    upstream_prices: dict[tuple[int, str], tuple[DatedPrice, ...]] = field(default_factory=dict)
 
     def routes(self, model: str) -> tuple[Route, ...]:
         """The routes of the model's own name, else those of the longest wildcard that fits; by priority."""
@@ -87,7 +92,13 @@ class Snapshot:
         return next((routes for prefix, routes in self.wildcards if model.startswith(prefix)), ())
 
     def price(self, model: str, *, at: datetime | None = None) -> Price | None:
-        dated = self.prices.get(model, ())
+        return self._in_force(self.prices.get(model, ()), at)
+
+    def upstream_price(self, upstream_id: int, model: str) -> Price | None:
+        """What the upstream charges the operator; None: not known."""
+        return self._in_force(self.upstream_prices.get((upstream_id, model), ()), None)
+
+    def _in_force(self, dated: Sequence[DatedPrice], at: datetime | None) -> Price | None:
         place = bisect.bisect_right(dated, at or datetime.now(UTC) + self.clock_ahead, key=attrgetter("effective_from"))
         return dated[place - 1].price if place else None
 
@@ -104,6 +115,7 @@ class _Rows:
     routes: Sequence[ModelRoute]
     models: Sequence[Model]
     prices: Sequence[ModelPrice]
+    upstream_prices: Sequence[UpstreamPrice]
 
 
 _EMPTY = Snapshot(-1, {}, {}, (), {}, {})
@@ -135,13 +147,16 @@ class Catalog:
                 routes=(await session.scalars(select(ModelRoute))).all(),
                 models=(await session.scalars(select(Model))).all(),
                 prices=(await session.scalars(select(ModelPrice).order_by(ModelPrice.effective_from))).all(),
+                upstream_prices=(await session.scalars(select(UpstreamPrice).order_by(UpstreamPrice.effective_from))).all(),
             )
 
     def _assemble(self, rows: _Rows) -> Snapshot:
         targets = {upstream.id: target for upstream in rows.upstreams if (target := self._target(upstream))}
         enabled = {upstream.id for upstream in rows.upstreams if upstream.disabled_at is None}
         named, wildcards = _group(rows.routes, {key: target for key, target in targets.items() if key in enabled})
-        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), _price_lists(rows.prices), rows.clock_ahead)
+        prices = _price_lists(rows.prices, lambda row: row.model_name)
+        costs = _price_lists(rows.upstream_prices, lambda row: (row.upstream_id, row.model_name))
+        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), prices, rows.clock_ahead, costs)
 
     def _target(self, upstream: Upstream) -> Target | None:
         try:
@@ -185,13 +200,13 @@ def _limits(models: Sequence[Model]) -> dict[str, ModelLimits]:
     return {model.name: ModelLimits(model.context_tokens, model.max_output_tokens) for model in models}
 
 
-def _price_lists(rows: Sequence[ModelPrice]) -> dict[str, tuple[DatedPrice, ...]]:
-    lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
+def _price_lists(rows: Sequence[_Priced], key_of: Callable[[_Priced], _Key]) -> dict[_Key, tuple[DatedPrice, ...]]:
+    lists: defaultdict[_Key, list[DatedPrice]] = defaultdict(list)
     for row in rows:
         try:
             price = Price.parse(id=row.id, model_name=row.model_name, rates=row.rates, tiers=row.tiers, service_tiers=row.service_tiers)
         except ValueError as invalid:
             log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
             continue
-        lists[row.model_name].append(DatedPrice(row.effective_from, price))
-    return {name: tuple(dated) for name, dated in lists.items()}
+        lists[key_of(row)].append(DatedPrice(row.effective_from, price))
+    return {key: tuple(dated) for key, dated in lists.items()}

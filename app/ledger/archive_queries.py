@@ -19,7 +19,8 @@ OLDEST = text(f"""
 """)
 NEXT_ROWS = text(f"""
     SELECT l.id, l.bill, l.charge, l.write_off,
-        (to_jsonb(l) || jsonb_build_object('bill', l.bill::text, 'charge', l.charge::text, 'write_off', l.write_off::text))::text AS line
+        (to_jsonb(l) || jsonb_build_object('bill', l.bill::text, 'charge', l.charge::text, 'write_off', l.write_off::text,
+            'upstream_cost', l.upstream_cost::text))::text AS line
     FROM {SCHEMA}.api_call_log l
     WHERE l.created_at >= :start AND l.created_at < :end AND {_MAY_GO}
     ORDER BY l.created_at, l.id LIMIT :most
@@ -29,7 +30,7 @@ UNFINISHED = text(f"SELECT id, name FROM {SCHEMA}.archive_file WHERE finished_at
 _GROUP = "bucket, user_id, api_key_id, model_name, upstream_id, api, status, is_local"
 _SUMS = (
     "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
-    "charge", "bill", "write_off", "refunded",
+    "charge", "bill", "write_off", "refunded", "upstream_cost",
 )  # fmt: skip
 _IS_NEAR_MONTH = (
     "date_trunc('month', settled_at - interval '15 hours', 'UTC') <> date_trunc('month', settled_at + interval '15 hours', 'UTC')"
@@ -49,7 +50,7 @@ DELETE = text(f"""
             user_id, coalesce(api_key_id, 0) AS api_key_id, model_name, coalesce(upstream_id, 0) AS upstream_id, coalesce(api, '') AS api,
             status, is_local, 1 AS calls, input_tokens, output_tokens, coalesce(cache_read_tokens, 0) AS cache_read_tokens,
             coalesce(cache_write_tokens, 0) AS cache_write_tokens, coalesce(reasoning_tokens, 0) AS reasoning_tokens,
-            charge, bill, write_off, coalesce(refunded, 0) AS refunded
+            charge, bill, write_off, coalesce(refunded, 0) AS refunded, coalesce(upstream_cost, 0) AS upstream_cost
         FROM gone LEFT JOIN given_back USING (request_id)
     ), kept AS (
         INSERT INTO {SCHEMA}.archived_usage AS known ({_GROUP}, {", ".join(_SUMS)})

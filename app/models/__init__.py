@@ -22,6 +22,7 @@ from app.models.retired_secret import RetiredSecret
 from app.models.spend_group import SpendGroup
 from app.models.upstream import Upstream
 from app.models.upstream_object import UpstreamObject
+from app.models.upstream_price import UpstreamPrice
 from app.models.usage_hourly import UsageHourly
 from app.models.user import User
 from app.models.user_policy import UserPolicy
@@ -49,6 +50,7 @@ __all__ = [
     "SpendGroup",
     "Upstream",
     "UpstreamObject",
+    "UpstreamPrice",
     "UsageHourly",
     "User",
     "UserPolicy",

@@ -34,3 +34,4 @@ class ArchivedUsage(Base):
     bill: Mapped[Decimal] = mapped_column(Numeric(20, 4))
     write_off: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     refunded: Mapped[Decimal] = mapped_column(Numeric(20, 4))
+    upstream_cost: Mapped[Decimal] = mapped_column(Numeric(24, 10))

@@ -33,3 +33,4 @@ class UsageHourly(Base):
     charge: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     bill: Mapped[Decimal] = mapped_column(Numeric(20, 4))
     write_off: Mapped[Decimal] = mapped_column(Numeric(24, 10))
+    upstream_cost: Mapped[Decimal] = mapped_column(Numeric(24, 10), server_default="0")

@@ -137,23 +137,23 @@ BEGIN
             coalesce(row.upstream_id, 0) AS upstream_id, coalesce(row.api, '') AS api, row.status, row.is_local, 1 AS calls,
             row.input_tokens, row.output_tokens, coalesce(row.cache_read_tokens, 0) AS cache_read_tokens,
             coalesce(row.cache_write_tokens, 0) AS cache_write_tokens, coalesce(row.reasoning_tokens, 0) AS reasoning_tokens,
-            charge, bill, write_off
+            charge, bill, write_off, coalesce(row.upstream_cost, 0) AS upstream_cost
         FROM billed, jsonb_to_record(entry) AS row (
             model_name text, upstream_id int, api text, status text, is_local boolean, input_tokens bigint, output_tokens bigint,
-            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint
+            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, upstream_cost numeric
         )
         UNION ALL
         -- an orphan that is amended was counted where it stood, with nothing but itself
         SELECT date_trunc('hour', orphaned_at, 'UTC'), billed.user_id, coalesce(key_id, 0), orphan.model_name,
-            coalesce(orphan.upstream_id, 0), coalesce(orphan.api, ''), orphan.status, orphan.is_local, -1, 0, 0, 0, 0, 0, 0, 0, 0
+            coalesce(orphan.upstream_id, 0), coalesce(orphan.api, ''), orphan.status, orphan.is_local, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0
         FROM billed JOIN aigcspace.api_call_log orphan USING (request_id)
     ), hours AS (
         INSERT INTO aigcspace.usage_hourly AS hourly (
             hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
-            cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off
+            cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off, upstream_cost
         )
         SELECT hour, user_id, key_id, model_name, upstream_id, api, status, is_local, sum(calls), sum(input_tokens), sum(output_tokens),
-            sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off)
+            sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off), sum(upstream_cost)
         FROM counted
         GROUP BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
         ORDER BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
@@ -166,7 +166,8 @@ BEGIN
             reasoning_tokens = hourly.reasoning_tokens + excluded.reasoning_tokens,
             charge = hourly.charge + excluded.charge,
             bill = hourly.bill + excluded.bill,
-            write_off = hourly.write_off + excluded.write_off
+            write_off = hourly.write_off + excluded.write_off,
+            upstream_cost = hourly.upstream_cost + excluded.upstream_cost
     )
     SELECT billed.entry, key.id, billed.charge, billed.write_off, billed.bill, coalesce(orphaned_at, now_at),
         CASE WHEN orphaned_at IS NOT NULL THEN now_at END
