@@ -22,7 +22,8 @@ from sqlalchemy.exc import ArgumentError
 from app.errors import StartupError
 
 
-def _known_zone(name: str) -> str:
+def known_zone(name: str) -> str:
+    """Raises `ValueError` for what is none."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as unknown:
@@ -129,7 +130,7 @@ class Settings(BaseSettings):
     shutdown_wait: Seconds = Field(default=30.0, ge=0)
     change_feed: Literal["auto", "poll"] = "auto"
     change_poll: Seconds = Field(default=1.0, gt=0)
-    log_time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    log_time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url")

@@ -2,8 +2,8 @@
 
 from fastapi import FastAPI
 
-from app.api import account, dashboard_billing, health, logs, models
-from app.api.admin import credits, groups, keys, prices, upstreams, users
+from app.api import account, dashboard_billing, health, logs, models, statement
+from app.api.admin import codes, credits, groups, keys, prices, refunds, upstream_prices, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
@@ -13,6 +13,7 @@ LARGEST_BODY = 1024 * 1024
 _TAGS = [
     {"name": "Models", "description": "What clients call models by."},
     {"name": "Users and credit", "description": "Who may call, and the money they call with."},
+    {"name": "Redemption codes", "description": "Money that whoever has a code may put on their account."},
     {"name": "Groups", "description": "What users have in common: multipliers, models, limits."},
     {"name": "Keys", "description": "What callers prove themselves with, and its limits."},
     {"name": "Upstreams", "description": "Where calls go."},
@@ -28,6 +29,23 @@ def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    modules = (credits, users, groups, keys, upstreams, model_limits, prices, logs, account, dashboard_billing, models, health)
+    modules = (
+        credits,
+        statement,
+        codes,
+        users,
+        groups,
+        keys,
+        upstreams,
+        model_limits,
+        prices,
+        refunds,
+        upstream_prices,
+        logs,
+        account,
+        dashboard_billing,
+        models,
+        health,
+    )
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

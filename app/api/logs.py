@@ -9,6 +9,7 @@ from pydantic import Field
 from app.api.dependencies import ServicesOf, VisibilityOf
 from app.api.fields import LARGEST_INTEGER, Answer, Moment, MomentIn, Money, MoneyIn, Request, Text
 from app.api.problems import documented
+from app.ledger.refunds import refunded
 from app.reports.calls import CallFilters, get_call, list_calls
 
 router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 503))
@@ -79,6 +80,9 @@ class CallRow(Answer):
     max_tokens_applied: int | None = Field(description="The output limit that was set so that the call fits the credit.")
     flags: list[str] | None
     tags: dict[str, Any] | None
+    upstream_cost: Money | None = Field(
+        default=None, description="What the upstream charges the operator. null: not known, or asked with a platform key.", examples=[None]
+    )
     amended_at: Moment | None = Field(description="When an orphaned call's truth was learned after all, and put into this row.")
 
 
@@ -88,6 +92,7 @@ class CallDetail(CallRow):
     attempts: list[dict[str, Any]] | None = Field(
         description="The upstreams that were tried; and of one that failed, what it may have cost all the same, where that is known."
     )
+    refunded: Money = Field(description="What was given back of its bill, in credit entries that name it.", examples=["0.0000"])
 
 
 class CallPage(Answer):
@@ -113,4 +118,5 @@ async def show(
     """With the price that applied, the line items and the upstreams that were tried."""
     async with services.database.reading() as session:
         call = await get_call(session, visibility=visibility, call_id=call_id, zone=services.settings.log_time_zone)
-    return CallDetail.model_validate(call)
+        given_back = await refunded(session, request_id=call["request_id"])
+    return CallDetail.model_validate({**call, "refunded": given_back})

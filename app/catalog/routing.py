@@ -21,9 +21,11 @@ from app.billing.price import Price
 from app.catalog.vault import Vault
 from app.database import Database
 from app.errors import ProxyError
-from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream
+from app.models import CatalogVersion, Model, ModelPrice, ModelRoute, Upstream, UpstreamPrice
 
 log = structlog.get_logger(__name__)
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Snapshot:
     limits: dict[str, ModelLimits]
     prices: dict[str, tuple[DatedPrice, ...]]
     clock_ahead: timedelta = timedelta(0)
+    upstream_prices: dict[tuple[int, str], tuple[DatedPrice, ...]] = field(default_factory=dict)
 
     def routes(self, model: str) -> tuple[Route, ...]:
         """The routes of the model's own name, else those of the longest wildcard that fits; by priority."""
@@ -89,7 +92,13 @@ class Snapshot:
         return next((routes for prefix, routes in self.wildcards if model.startswith(prefix)), ())
 
     def price(self, model: str, *, at: datetime | None = None) -> Price | None:
-        dated = self.prices.get(model, ())
+        return self._in_force(self.prices.get(model, ()), at)
+
+    def upstream_price(self, upstream_id: int, model: str) -> Price | None:
+        """What the upstream charges the operator; None: not known."""
+        return self._in_force(self.upstream_prices.get((upstream_id, model), ()), None)
+
+    def _in_force(self, dated: Sequence[DatedPrice], at: datetime | None) -> Price | None:
         place = bisect.bisect_right(dated, at or datetime.now(UTC) + self.clock_ahead, key=attrgetter("effective_from"))
         return dated[place - 1].price if place else None
 
@@ -109,11 +118,13 @@ class _Rows:
     routes: Sequence[_Row]
     models: Sequence[_Row]
     prices: Sequence[_Row]
+    upstream_prices: Sequence[_Row]
 
 
 _EMPTY = Snapshot(-1, {}, {}, (), {}, {})
 _UPSTREAMS, _ROUTES, _MODELS = select(*Upstream.__table__.c), select(*ModelRoute.__table__.c), select(*Model.__table__.c)
 _PRICES = select(*ModelPrice.__table__.c).order_by(ModelPrice.effective_from)
+_UPSTREAM_PRICES = select(*UpstreamPrice.__table__.c).order_by(UpstreamPrice.effective_from)
 
 _Made = TypeVar("_Made")
 
@@ -140,6 +151,7 @@ class Catalog:
         self._reading = asyncio.Lock()
         self._targets = _MadeOfRows(self._target)
         self._prices = _MadeOfRows(_dated_price)
+        self._costs = _MadeOfRows(_dated_price)
 
     async def refresh(self) -> None:
         """Reads the catalog anew where its version has moved."""
@@ -160,21 +172,16 @@ class Catalog:
                 routes=(await session.execute(_ROUTES)).all(),
                 models=(await session.execute(_MODELS)).all(),
                 prices=(await session.execute(_PRICES)).all(),
+                upstream_prices=(await session.execute(_UPSTREAM_PRICES)).all(),
             )
 
     def _assemble(self, rows: _Rows) -> Snapshot:
         targets = {key: target for key, target in self._targets.of(rows.upstreams).items() if target}
         enabled = {upstream.id for upstream in rows.upstreams if upstream.disabled_at is None}
         named, wildcards = _group(rows.routes, {key: target for key, target in targets.items() if key in enabled})
-        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), self._price_lists(rows.prices), rows.clock_ahead)
-
-    def _price_lists(self, rows: Sequence[_Row]) -> dict[str, tuple[DatedPrice, ...]]:
-        made = self._prices.of(rows)
-        lists: defaultdict[str, list[DatedPrice]] = defaultdict(list)
-        for row in rows:
-            if (price := made[row.id]) is not None:
-                lists[row.model_name].append(price)
-        return {name: tuple(dated) for name, dated in lists.items()}
+        prices = _lists(rows.prices, self._prices, lambda row: row.model_name)
+        costs = _lists(rows.upstream_prices, self._costs, lambda row: (row.upstream_id, row.model_name))
+        return Snapshot(rows.version, targets, named, wildcards, _limits(rows.models), prices, rows.clock_ahead, costs)
 
     def _target(self, upstream: _Row) -> Target | None:
         try:
@@ -227,3 +234,15 @@ def _dated_price(row: _Row) -> DatedPrice | None:
         log.error("price is left out", model=row.model_name, price_id=row.id, reason=str(invalid))
         return None
     return DatedPrice(row.effective_from, price)
+
+
+def _lists(
+    rows: Sequence[_Row], parsed: _MadeOfRows[DatedPrice | None], key_of: Callable[[_Row], _Key]
+) -> dict[_Key, tuple[DatedPrice, ...]]:
+    """Of rows that come by date."""
+    made = parsed.of(rows)
+    lists: defaultdict[_Key, list[DatedPrice]] = defaultdict(list)
+    for row in rows:
+        if (price := made[row.id]) is not None:
+            lists[key_of(row)].append(price)
+    return {key: tuple(dated) for key, dated in lists.items()}

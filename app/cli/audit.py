@@ -84,7 +84,8 @@ def _show(report: Report, console: Console) -> None:
     held = f"{_counted(report.holds, 'call')} in flight"
     if report.oldest_hold is not None:
         held += f", the oldest for {report.oldest_hold:.0f} s"
-    books = f"{_counted(report.users, 'account')}, {_counted(report.rows, 'row')}, {held}"
+    archived = f", {report.archived:,} archived" if report.archived else ""
+    books = f"{_counted(report.users, 'account')}, {_counted(report.rows, 'row')}{archived}, {held}"
     console.print(f"{books}, at {report.at:%Y-%m-%d %H:%M:%S} UTC.", soft_wrap=True)
     if report.differing:
         console.print(f"[bold red]The books are not right: {_counted(report.differing, 'difference')}.[/]")

@@ -3,6 +3,8 @@ wrong with a setting, come at once."""
 
 import gc
 import sys
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +21,8 @@ prices = typer.Typer(no_args_is_help=True, help="What calls cost.")
 cli.add_typer(prices, name="prices")
 upstreams = typer.Typer(no_args_is_help=True, help="Upstreams.")
 cli.add_typer(upstreams, name="upstreams")
+logs = typer.Typer(no_args_is_help=True, help="The call log.")
+cli.add_typer(logs, name="logs")
 console = Console()
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Listen here. Default: PORT, else 8000.")]
@@ -55,6 +59,19 @@ def audit(as_json: Annotated[bool, typer.Option("--json", help="Print the report
     from app.cli.audit import audit_books
 
     raise typer.Exit(audit_books(as_json=as_json))
+
+
+@logs.command("archive")
+def logs_archive(
+    before: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Rows of calls before this day, in LOG_TIME_ZONE.")],
+    to: Annotated[Path, typer.Option(help="The directory for the files.")],
+) -> None:
+    """Move old rows to files (NDJSON, zstd), also while the proxy runs. Sums, balances and statements stay as they are; the rows
+    are in `/logs` no more, and can't be refunded. What is younger than 30 days stays. Ctrl-C stops it; said again, it goes on."""
+    settings = Settings.load()
+    from app.cli.archive import archive_logs
+
+    raise typer.Exit(archive_logs(settings, before=before, directory=to))
 
 
 @demo.command("remove")

@@ -111,6 +111,8 @@ class Admitter:
         record.routed(routes[0])
         price = record.price = self._price(request, record)
         record.price_of = self.catalog.snapshot.price
+        if self.catalog.snapshot.upstream_prices:
+            record.upstream_price_of = self.catalog.snapshot.upstream_price
         limits = self.catalog.snapshot.limits.get(request.model, NO_LIMITS)
         bound, is_guess = self._bound(request, limits)
         open_ended = request.open_ended or is_guess

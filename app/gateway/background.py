@@ -155,6 +155,8 @@ class Background:
     def _record(self, call: PendingCall) -> CallRecord:
         record = CallRecord.resumed(call.entry, call.terms)
         record.price_of = self._catalog.snapshot.price
+        if self._catalog.snapshot.upstream_prices:
+            record.upstream_price_of = self._catalog.snapshot.upstream_price
         return record
 
     async def _settle(

@@ -34,6 +34,7 @@ class CallRecord:
         self._key: str | None = None
         self.price: Price | None = None
         self.price_of: Callable[[str], Price | None] = _no_price
+        self.upstream_price_of: Callable[[int, str], Price | None] | None = None
         self.usage = Usage()
         self.group: Group | None = None
         self.multiplier = Decimal(1)
@@ -170,6 +171,8 @@ class CallRecord:
         if self.price is not None and usage_source != "none":
             cost, row["line_items"] = self._charge(self.price, usage)
             row["price"] = self.price.as_json(usage.service_tier) | self._terms_of_group()
+        if self.upstream_price_of is not None and usage_source != "none":
+            row["upstream_cost"] = self._upstream_cost(self.upstream_price_of, usage)
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
@@ -211,6 +214,18 @@ class CallRecord:
         for what in unpriced:
             self.flag(f"unpriced:{what}")
         return min(cost, LARGEST_CHARGE), items
+
+    def _upstream_cost(self, price_of: Callable[[int, str], Price | None], usage: Usage) -> str | None:
+        """What the upstream charges the operator; None: not known for all that was used."""
+        total, own = Decimal(0), (self._row["model_name"], self._row.get("upstream_model"))
+        for model, used in ((own[0], usage), *((model, used) for model, used in usage.others.items() if model not in own)):
+            if (price := price_of(self._row["upstream_id"], model)) is None:
+                return None
+            charge = price.charge(used.meters(), input_tokens=used.input_tokens, units=used.units, service_tier=used.service_tier)
+            if charge.unpriced:
+                return None
+            total += charge.amount
+        return f"{min(total, LARGEST_CHARGE):f}"
 
     def _terms_of_group(self) -> dict[str, str]:
         """What the line items were multiplied by, and why."""

@@ -10,6 +10,8 @@ What is no difference:
 - What a purged user has left: entries and roll-ups outlive people, rows don't. Someone new of the same id has the entries
   since the account was opened, and the roll-ups from that hour on. That hour is the limit of this: who is purged and made
   anew in it, with calls before and after, is reported.
+- Rows that were archived: `archived_usage` has their sums, by what roll-ups tell apart, and stands for them. What was refunded
+  of them is compared in total, by user.
 - Roll-ups of a deleted key: they still name it, its rows don't. A group of rows (hour, user, model, upstream, api, status,
   locality) is compared key by key where all its rows have theirs, which is exact, and as a whole where some have none.
 - `spent` of a key that a purged user had before: it lies between the rows and the rows with the roll-ups of those gone.
@@ -34,11 +36,12 @@ from app.ledger import audit_queries as queries
 from app.ledger.audit_balance import BILL, CHARGE, WIDTH, WRITE_OFF, Balance, Group, add, zero
 from app.ledger.audit_queries import CUT
 from app.ledger.audit_report import Check, Number, Report, Tally
-from app.models import ApiCallLog, UsageHourly
+from app.models import ApiCallLog, ArchivedUsage, UsageHourly
 
 CHUNK = 200_000
 """Rows of the call log that one statement sums up."""
 _FETCHED = 5000
+_HOUR = timedelta(hours=1)
 
 Progress = Callable[[int, int], None]
 
@@ -48,6 +51,7 @@ _CHECKS = {
     "spent": ("a user's charges add up to `spent`", "sum of charges", "account.spent"),
     "written_off": ("a user's write-offs add up to `written_off`", "sum of write-offs", "account.written_off"),
     "credit": ("a user's credit entries add up to `credit`", "sum of entries", "account.credit"),
+    "refunds": ("a call's refunds are not above its bill", "at most", "refunded"),
     "held": ("a user's holds add up to `held`", "sum of holds", "account.held"),
     "available": ("what is available is not below zero", "at least", "credit + credit_limit - spent - held"),
     "in_flight": ("a user's holds are their calls in flight", "holds", "account.in_flight"),
@@ -56,6 +60,7 @@ _CHECKS = {
     "key_spent": ("a key's charges add up to its `spent`", "sum of charges", "key_meter.spent"),
     "bill": ("a row's bill is its charge, to 0.0001", "charge", "bill"),
     "roll_ups": ("roll-ups by hour are the sums of their rows", "rows have more", "roll-ups have more"),
+    "archived": ("archived rows are those of the files", "deleted from the log", "archived"),
     "one_row": ("a call has one row", "rows expected", "rows found"),
     "one_end": ("a call whose row is final holds nothing", "hold expected", "hold found"),
     "owners": ("a hold belongs to a process that lives, or to a call in the background", "expected", "found"),
@@ -90,12 +95,17 @@ class _Audit:
         self._balance = Balance()
         self._of_user: dict[str, list[Number]] = defaultdict(zero)
         self._of_key: dict[int, Number] = defaultdict(int)
+        self._refunds_of_archived: dict[str, Number] = defaultdict(int)
+        self._archived = 0
 
     async def run(self) -> Report:
         await self._read_log()
         self._balance.tell(self._tallies["roll_ups"])
         await self._check_accounts()
         await self._check_keys()
+        await self._check_refunds()
+        tallies_of_files = (await self._connection.execute(queries.ARCHIVED_CALLS)).one()
+        self._tallies["archived"].compare("all files", tallies_of_files[1], tallies_of_files[0])
         await self._check_request_ids()
         at, holds, oldest = (await self._connection.execute(queries.HOLDS)).one()
         await self._check_holds(holds)
@@ -104,6 +114,7 @@ class _Audit:
             at=at,
             users=tallies["credit"].checked,
             rows=tallies["bill"].checked,
+            archived=self._archived,
             holds=holds,
             oldest_hold=float(oldest) if holds else None,
             checks=tuple(
@@ -157,6 +168,19 @@ class _Audit:
         async for row in self._each(queries.ROLL_UPS.where(since, true() if until is None else UsageHourly.hour <= until)):
             self._tallies["roll_ups"].checked += 1
             self._balance.add(Group(*row[:WIDTH]), row.api_key_id or None, row[WIDTH + 1 :], -1)
+        await self._take_archived(after, until)
+
+    async def _take_archived(self, after: datetime | None, until: datetime | None) -> None:
+        """The rows of these hours that were archived count as if they were there."""
+        since = true() if after is None else ArchivedUsage.bucket >= after + _HOUR
+        async for row in self._each(queries.ARCHIVED.where(since, true() if until is None else ArchivedUsage.bucket < until + _HOUR)):
+            group, measures = Group(*row[:WIDTH]), row[WIDTH + 1 : -1]
+            self._balance.add(group, row[WIDTH], measures, 1)
+            add(self._of_user[group.user_id], measures)
+            self._refunds_of_archived[group.user_id] += row.refunded
+            if row[WIDTH] is not None:
+                self._of_key[row[WIDTH]] += row.charge
+            self._archived += row.calls
 
     async def _check_accounts(self) -> None:
         tallies = self._tallies
@@ -195,6 +219,16 @@ class _Audit:
                 tally.differ(f"key {key_id}", charged, spent)
         for key_id, charged in sorted(self._of_key.items()):
             tally.compare(f"key {key_id} (no meter)", charged, 0)
+
+    async def _check_refunds(self) -> None:
+        tally, gone = self._tallies["refunds"], defaultdict[str, Number](int)
+        async for row in self._each(queries.REFUNDS):
+            if row.bill is None:
+                gone[row.user_id] += row.amount
+            else:
+                tally.compare(f"call {row.request_id} of {row.user_id}", min(row.bill, row.amount), row.amount)
+        for user_id in sorted({*gone, *self._refunds_of_archived}):
+            tally.compare(f"calls of {user_id} whose rows are archived", self._refunds_of_archived[user_id], gone[user_id])
 
     async def _check_holds(self, holds: int) -> None:
         self._tallies["one_end"].checked = self._tallies["owners"].checked = holds

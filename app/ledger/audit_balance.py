@@ -23,7 +23,7 @@ class Group(NamedTuple):
 
 WIDTH = len(Group._fields)
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-MEASURES = ("calls", *_TOKENS, "charge", "bill", "write_off")
+MEASURES = ("calls", *_TOKENS, "charge", "bill", "write_off", "upstream_cost")
 CHARGE, BILL, WRITE_OFF = 6, 7, 8
 
 

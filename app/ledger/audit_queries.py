@@ -7,7 +7,19 @@ from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, exists, func
 
 from app.database import SCHEMA
 from app.ledger.audit_balance import MEASURES, Group
-from app.models import Account, ApiCallLog, BackgroundCall, CallHold, CreditEntry, Instance, KeyMeter, UsageHourly
+from app.models import (
+    Account,
+    ApiCallLog,
+    ArchivedUsage,
+    ArchiveFile,
+    BackgroundCall,
+    CallHold,
+    CreditEntry,
+    Instance,
+    KeyMeter,
+    PlatformApiKey,
+    UsageHourly,
+)
 
 CUT = Decimal("0.00005")
 """How far a sum of bills and the sum of its charges may be apart. A row's bill is the difference of two such sums."""
@@ -32,6 +44,24 @@ IS_UNIQUE = text(f"""
 """)
 _OF_ACCOUNT = and_(Account.user_id == UsageHourly.user_id, UsageHourly.hour >= _hour_of(Account.created_at))
 ROLL_UPS = select(*(getattr(UsageHourly, name) for name in (*Group._fields, "api_key_id", *MEASURES))).join(Account, _OF_ACCOUNT)
+_OF_ARCHIVED = and_(Account.user_id == ArchivedUsage.user_id, ArchivedUsage.bucket >= _hour_of(Account.created_at))
+ARCHIVED = (
+    select(
+        _hour_of(ArchivedUsage.bucket),
+        *(getattr(ArchivedUsage, name) for name in Group._fields[1:]),
+        PlatformApiKey.id,
+        *(getattr(ArchivedUsage, name) for name in MEASURES),
+        ArchivedUsage.refunded,
+    )
+    .select_from(ArchivedUsage)
+    .join(Account, _OF_ARCHIVED)
+    .outerjoin(PlatformApiKey, PlatformApiKey.id == ArchivedUsage.api_key_id)
+)
+"""As `ROWS_BY_GROUP`: of a key that was deleted, rows have none."""
+ARCHIVED_CALLS = select(
+    select(func.coalesce(func.sum(ArchivedUsage.calls), 0)).scalar_subquery(),
+    select(func.coalesce(func.sum(ArchiveFile.deleted), 0)).scalar_subquery(),
+)
 _SOUND = and_(
     ApiCallLog.charge.between(0, _LARGEST_COST),
     ApiCallLog.write_off.between(0, _LARGEST_COST),
@@ -105,6 +135,19 @@ CHARGES_OF_GONE = (
     .where(Account.user_id.is_(None), UsageHourly.api_key_id.in_(bindparam("key_ids", expanding=True)))
     .group_by(UsageHourly.api_key_id)
 )
+_refunds = (
+    select(CreditEntry.request_id, CreditEntry.user_id, func.sum(CreditEntry.amount).label("amount"))
+    .join(Account, and_(Account.user_id == CreditEntry.user_id, CreditEntry.created_at >= Account.created_at))
+    .where(CreditEntry.request_id.is_not(None))
+    .group_by(CreditEntry.request_id, CreditEntry.user_id)
+    .subquery()
+)
+REFUNDS = (
+    select(_refunds.c.request_id, _refunds.c.user_id, _refunds.c.amount, ApiCallLog.bill)
+    .outerjoin(ApiCallLog, and_(ApiCallLog.request_id == _refunds.c.request_id, ApiCallLog.user_id == _refunds.c.user_id))
+    .order_by(_refunds.c.request_id)
+)
+"""What was given back of each call; no bill: its row is gone."""
 _age = func.extract("epoch", func.now() - CallHold.created_at)
 _expired = func.now() - Instance.lease_until
 HOLDS = select(func.now(), func.count(), func.greatest(0, func.max(_age))).select_from(CallHold)

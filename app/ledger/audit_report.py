@@ -34,12 +34,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`at`: when the snapshot was taken. `users`: those with an account. `rows`: those with a `request_id`.
-    `oldest_hold`: its age in seconds, None where nothing is held."""
+    """`at`: when the snapshot was taken. `users`: those with an account. `rows`: those with a `request_id`; `archived`: those that
+    had one and are in files now. `oldest_hold`: its age in seconds, None where nothing is held."""
 
     at: datetime
     users: int
     rows: int
+    archived: int
     holds: int
     oldest_hold: float | None
     checks: tuple[Check, ...]

@@ -4,6 +4,7 @@ The idempotency key is looked up under that lock, so that two that come at once 
 """
 
 from decimal import Decimal
+from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,14 +27,21 @@ async def add_credit(
     Raises `NotFound` for an unknown user, and `Conflict` for a key that was used for something else, or for taking back
     more than is available.
     """
-    _check(amount, note, idempotency_key)
+    check_amount(amount)
+    check_texts(note, idempotency_key)
+    if not amount:
+        raise UnacceptableValue("amount: must not be 0")
     account = await lock_account(session, user_id=user_id, default_credit=default_credit)
-    if idempotency_key is not None and (first := await _entry(session, user_id=user_id, idempotency_key=idempotency_key)):
-        return _replayed(first, amount=amount, note=note)
-    _refuse_overdraft(account, amount)
-    entry = CreditEntry(user_id=user_id, amount=amount, note=note, idempotency_key=idempotency_key)
+    if first := await entry_said_before(session, user_id=user_id, idempotency_key=idempotency_key):
+        return replayed(first, amount=amount, note=note, request_id=None)
+    return await enter(session, account, CreditEntry(user_id=user_id, amount=amount, note=note, idempotency_key=idempotency_key))
+
+
+async def enter(session: AsyncSession, account: Account, entry: CreditEntry) -> CreditEntry:
+    """Writes an entry and changes the credit by it, under the account's lock. Every entry but an account's first comes by here."""
+    _refuse_overdraft(account, entry.amount)
     session.add(entry)
-    account.credit += amount
+    account.credit += entry.amount
     await session.flush()
     await session.refresh(entry)
     return entry
@@ -50,26 +58,34 @@ async def list_credits(session: AsyncSession, *, user_id: str, limit: int, curso
     return cut(entries, limit=limit, listing=LISTING, key=lambda entry: entry.id)
 
 
-def _check(amount: Decimal, note: str | None, idempotency_key: str | None) -> None:
-    if not amount.is_finite() or not 0 < abs(amount) <= LARGEST_CREDIT:
-        raise UnacceptableValue(f"amount: must not be 0, and be from -{LARGEST_CREDIT} to {LARGEST_CREDIT}")
+def check_amount(amount: Decimal) -> None:
+    """Raises `UnacceptableValue` for what is no sum of money that an entry can have. Arithmetic can't be trusted before."""
+    if not amount.is_finite() or not abs(amount) <= LARGEST_CREDIT:
+        raise UnacceptableValue(f"amount: must be from -{LARGEST_CREDIT} to {LARGEST_CREDIT}")
     if amount != round(amount, 4):
         raise UnacceptableValue("amount: must have at most 4 decimals")
+
+
+def check_texts(note: str | None, idempotency_key: str | None) -> None:
     if note is not None and (len(note) > LONGEST_NOTE or "\0" in note):
         raise UnacceptableValue(f"note: must have at most {LONGEST_NOTE} characters, none of them NUL")
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
         raise UnacceptableValue("Idempotency-Key: must have 1 to 255 printable characters")
 
 
-async def _entry(session: AsyncSession, *, user_id: str, idempotency_key: str) -> CreditEntry | None:
+async def entry_said_before(session: AsyncSession, *, user_id: str, idempotency_key: str | None) -> CreditEntry | None:
+    """To be asked under the account's lock."""
+    if idempotency_key is None:
+        return None
     query = select(CreditEntry).where(CreditEntry.user_id == user_id, CreditEntry.idempotency_key == idempotency_key)
     return (await session.scalars(query)).one_or_none()
 
 
-def _replayed(first: CreditEntry, *, amount: Decimal, note: str | None) -> CreditEntry:
-    if (first.amount, first.note) != (amount, note):
+def replayed(first: CreditEntry, *, amount: Decimal, note: str | None, request_id: UUID | None) -> CreditEntry:
+    """The first entry, if the same was asked for. Raises `Conflict`."""
+    if (first.amount, first.note, first.request_id) != (amount, note, request_id):
         raise Conflict(
-            "This Idempotency-Key was used for another amount or note. Send what was sent first, or take a new key.",
+            "This Idempotency-Key was used for something else: another amount, note or call. Send what was sent first, or take a new key.",
             code="idempotency_key_reused",
         )
     return first

@@ -12,8 +12,8 @@ from app.billing.price import LARGEST_CHARGE
 
 LARGEST_INTEGER = 2**31 - 1
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-_OF_BACKGROUND = ("deferred", "was_deferred")
-"""Without these, a call that goes on in the background would end."""
+_KEPT = ("deferred", "was_deferred", "late")
+"""Without these, a call that goes on in the background would end, and one that was archived be billed again."""
 _WORDS = ("status", "end_reason", "usage_source", "api")
 
 
@@ -34,6 +34,15 @@ class Outcome:
         names = msgspec.json.decode(entry, type=_Names)
         return cls(names.request_id, names.user_id, entry)
 
+    @property
+    def began_at(self) -> float:
+        """Seconds since 1970, of the request's id (UUIDv7, RFC 9562)."""
+        return (self.request_id.int >> 80) / 1000
+
+    def late(self) -> Self:
+        """The same, for a call whose row may have been archived: see `settle.sql`."""
+        return type(self)(self.request_id, self.user_id, self.entry.rstrip()[:-1] + b',"late":true}')
+
     def reduced(self, why: str) -> Self:
         """The same call with no more than what can't be wrong: whose it is, what it used and cost, how it ended. For an
         entry that the database rejects, so that one odd text never keeps a call from its row."""
@@ -52,7 +61,7 @@ class Outcome:
             "error_message": _plain(f"This row could not be stored as it was: {why}", 2000),
             "flags": ["reduced"],
         }
-        kept |= {name: row[name] for name in _OF_BACKGROUND if name in row}
+        kept |= {name: row[name] for name in _KEPT if name in row}
         return type(self)(self.request_id, self.user_id, msgspec.json.encode(kept))
 
 

@@ -22,6 +22,8 @@ LOOK_EVERY = 5.0
 """Seconds between two looks for segments; each look is put off at random by up to half of it."""
 AT_ONCE = 256
 """Records that are on their way to the database at the same time."""
+LATE = 29 * 86_400.0
+"""Seconds after which a call's row may have been archived, by a database whose clock is less than a day ahead."""
 SAY_EVERY = 5.0
 """Seconds between two lines of progress."""
 
@@ -87,7 +89,8 @@ def _outcomes_of(segment: AbandonedSegment) -> list[Outcome]:
     outcomes, unreadable = [], 0
     for record in segment.read():
         try:
-            outcomes.append(Outcome.read(record))
+            outcome = Outcome.read(record)
+            outcomes.append(outcome.late() if time.time() - outcome.began_at > LATE else outcome)
         except ValueError:
             unreadable += 1
     segment.damaged += unreadable

@@ -43,6 +43,7 @@ _FROM_ENTRY = (
     column("price", JSONB()),
     column("line_items", JSONB()),
     column("attempts", JSONB()),
+    column("upstream_cost", Numeric()),
 )
 """The columns of a row that an entry holds under their own names. The rest is computed."""
 

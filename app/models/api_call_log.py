@@ -26,7 +26,7 @@ class ApiCallLog(Base):
     included). `bill` has four decimals, cut so that a user's bills add up to the exact charges: see
     `ledger/functions/settle.sql`. `created_at` has no time zone: it is the database's clock in `LOG_TIME_ZONE`;
     `settled_at` is the same instant, whole. `amended_at`: when what became of a call was learned after its row had been
-    written as `orphaned`.
+    written as `orphaned`. `upstream_cost`: what the upstream charges the operator for the call; None: not known.
     """
 
     __tablename__ = "api_call_log"
@@ -80,6 +80,7 @@ class ApiCallLog(Base):
     attempts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     settled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     amended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    upstream_cost: Mapped[Decimal | None] = mapped_column(Numeric(20, 10))
 
     def __repr__(self) -> str:
         return (

@@ -6,7 +6,7 @@ No foreign keys: books outlive people. Absent keys and upstreams are 0, so that 
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Integer, Numeric, String
+from sqlalchemy import BigInteger, Boolean, DateTime, Index, Integer, Numeric, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import SCHEMA, Base
@@ -14,7 +14,7 @@ from app.database import SCHEMA, Base
 
 class UsageHourly(Base):
     __tablename__ = "usage_hourly"
-    __table_args__ = {"schema": SCHEMA}
+    __table_args__ = (Index("ix_usage_hourly_user_id_hour", "user_id", "hour"), {"schema": SCHEMA})
 
     hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
     user_id: Mapped[str] = mapped_column(String(50), primary_key=True)
@@ -33,3 +33,4 @@ class UsageHourly(Base):
     charge: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     bill: Mapped[Decimal] = mapped_column(Numeric(20, 4))
     write_off: Mapped[Decimal] = mapped_column(Numeric(24, 10))
+    upstream_cost: Mapped[Decimal] = mapped_column(Numeric(24, 10), server_default="0")

@@ -19,6 +19,7 @@ from app.paging import LARGEST_KEY, Page, cut, decode
 
 LISTING = "logs"
 DETAIL_ONLY = frozenset({"price", "line_items", "attempts"})
+OPERATORS_ONLY = frozenset({"upstream_cost"})
 
 Call = RowMapping
 """The columns of `api_call_log` by name; `created_at` with its zone, in UTC."""
@@ -67,14 +68,19 @@ async def list_calls(
     conditions = [*_visible(visibility), *_matching(filters, zone)]
     if (before := decode(LISTING, cursor, int)) is not None:
         conditions.append(ApiCallLog.id < before)
-    query = select(*_columns(zone, without=DETAIL_ONLY)).where(*conditions).order_by(ApiCallLog.id.desc()).limit(limit + 1)
+    query = (
+        select(*_columns(zone, without=DETAIL_ONLY | _hidden(visibility)))
+        .where(*conditions)
+        .order_by(ApiCallLog.id.desc())
+        .limit(limit + 1)
+    )
     rows = (await session.execute(query)).mappings().all()
     return cut(rows, limit=limit, listing=LISTING, key=lambda row: row["id"])
 
 
 async def get_call(session: AsyncSession, *, visibility: Visibility, call_id: str, zone: str) -> Call:
     """One call in full, by `request_id` or `id`. Raises `NotFound`, also for a call that isn't the caller's to see."""
-    query = select(*_columns(zone, without=frozenset())).where(_identified(call_id), *_visible(visibility))
+    query = select(*_columns(zone, without=_hidden(visibility))).where(_identified(call_id), *_visible(visibility))
     row = (await session.execute(query)).mappings().one_or_none()
     if row is None:
         raise _not_found(call_id)
@@ -85,6 +91,10 @@ def _columns(zone: str, *, without: frozenset[str]) -> list[ColumnElement[Any]]:
     created_at = func.timezone(zone, ApiCallLog.created_at, type_=DateTime(timezone=True)).label("created_at")
     columns = [column for column in ApiCallLog.__table__.columns if column.name not in without]
     return [created_at if column.name == "created_at" else column for column in columns]
+
+
+def _hidden(visibility: Visibility) -> frozenset[str]:
+    return frozenset() if visibility == EVERYTHING else OPERATORS_ONLY
 
 
 def _visible(visibility: Visibility) -> list[ColumnElement[bool]]:

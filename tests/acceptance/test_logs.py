@@ -131,3 +131,20 @@ def test_a_platform_key_sees_its_own_rows_and_no_others(called: Scene, admin: Ad
     assert {row["api_key_id"] for row in others} == {other["id"]}
     assert called.http.get(f"/logs/{others[0]['id']}").status_code == 404
     assert called.http.get("/logs", params={"api_key_id": other["id"]}).json().get("data", []) == []
+
+
+def test_a_refund_is_shown_at_its_call_and_among_the_credits(called: Scene, admin: Admin) -> None:
+    stored = called.rows()[1]
+    path = f"/logs/{stored['request_id']}"
+    assert admin.ask("GET", path)["refunded"] == "0.0000"
+
+    part = admin.ask("POST", f"/logs/{stored['id']}/refund", json={"amount": "0.0001", "note": "slow"})
+    rest = admin.ask("POST", f"{path}/refund", headers={"Idempotency-Key": "rest"})
+
+    assert (part["request_id"], part["note"]) == (str(stored["request_id"]), "slow")
+    assert Decimal(rest["amount"]) == stored["bill"] - Decimal("0.0001")
+    assert called.http.get(path).json()["refunded"] == f"{stored['bill']:f}"
+    assert [entry["id"] for entry in admin.listed(f"/admin/users/{called.user}/credits")[:2]] == [rest["id"], part["id"]]
+    assert admin.http.post(f"{path}/refund").json()["code"] == "nothing_to_refund"
+    assert called.http.post(f"{path}/refund").status_code == 401
+    assert admin.http.post("/logs/x/refund").status_code == 404

@@ -16,7 +16,7 @@ from tests.harness.background import Background
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database, Databases
 from tests.ledger.calls import Call, Payer, holds, make_key, make_payer
-from tests.ledger.payments import posting
+from tests.ledger.payments import posting, refunding
 from tests.ledger.replica import Replica, at_once, replicas
 
 LEASE = 0.6
@@ -64,6 +64,12 @@ def payer(ledger: Replica, db: Database) -> Payer:
 
 def post(ledger: Replica, payer: Payer) -> None:
     ledger.run(posting(ledger, payer.user_id, "5"))
+
+
+def refund_of_one(ledger: Replica, db: Database, payer: Payer) -> None:
+    """Half of the call that cost 1."""
+    request_id = db.value("SELECT request_id FROM aigcspace.api_call_log WHERE charge = 1 ORDER BY id LIMIT 1")
+    ledger.run(refunding(ledger, Call(payer.user_id, payer.key_id, Decimal(1), request_id=request_id), "0.5"))
 
 
 def differing(report: Report) -> dict[str, list[Difference]]:
@@ -172,6 +178,15 @@ class TestFaults:
     def test_a_changed_credit_entry(self, payer: Payer, db: Database, run_audit: Audit) -> None:
         db.execute("UPDATE aigcspace.credit_entry SET amount = 4 WHERE amount = 5")
         assert differing(run_audit()) == {"credit": [Difference(payer.user_id, Decimal(14), Decimal(15))]}
+
+    @pytest.mark.parametrize("change", ["api_call_log SET bill = 0.25", "credit_entry SET request_id = gen_random_uuid()"])
+    def test_a_refund_above_the_bill(self, payer: Payer, ledger: Replica, db: Database, run_audit: Audit, change: str) -> None:
+        refund_of_one(ledger, db, payer)
+        db.execute(f"UPDATE aigcspace.{change} WHERE request_id IN (SELECT request_id FROM aigcspace.credit_entry)")
+
+        [refund] = differing(run_audit())["refunds"]
+
+        assert (refund.expected, refund.found) in ((Decimal("0.25"), Decimal("0.5")), (0, Decimal("0.5")))
 
     @pytest.mark.parametrize(
         ("change", "name"),
@@ -292,6 +307,11 @@ class TestRightBooks:
             survivor.close()
 
         assert db.value("SELECT count(*) FROM aigcspace.api_call_log WHERE amended_at IS NOT NULL") == 1
+        assert differing(run_audit()) == {}
+
+    def test_refunds(self, payer: Payer, ledger: Replica, db: Database, run_audit: Audit) -> None:
+        refund_of_one(ledger, db, payer)
+        refund_of_one(ledger, db, payer)
         assert differing(run_audit()) == {}
 
     def test_voided_holds(self, payer: Payer, db: Database, run_audit: Audit) -> None:

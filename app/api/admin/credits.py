@@ -1,6 +1,7 @@
 """`/admin/users/{id}/credits`. Its routes are registered before those of `/admin/users/{id}`, as ids may hold slashes."""
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header
 from pydantic import Field
@@ -37,6 +38,8 @@ class CreditAnswer(Answer):
     note: str | None = Field(examples=["invoice 4711"])
     idempotency_key: str | None = Field(examples=["payment-4711"])
     created_at: Moment
+    request_id: UUID | None = Field(description="The call that is refunded by it.")
+    code_id: int | None = Field(description="The redemption code that it was redeemed with.")
 
 
 class CreditPage(Answer):

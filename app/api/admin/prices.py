@@ -1,6 +1,6 @@
 """`/admin/prices`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
@@ -82,18 +82,14 @@ class PricePage(Answer):
 @router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
 async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
     """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
-    tiers = [
-        {"above_input_tokens": tier.above_input_tokens, "rates": _texts(tier.rates or {}), "service_tiers": _by_service(tier.service_tiers)}
-        for tier in body.tiers or ()
-    ]
     async with services.changing_catalog() as session:
         price = await set_price(
             session,
             model_name=model,
-            rates=_texts(body.rates),
-            tiers=tiers,
+            rates=texts(body.rates),
+            tiers=tiers_of(body),
             effective_from=body.effective_from,
-            service_tiers=_by_service(body.service_tiers),
+            service_tiers=by_service(body.service_tiers),
         )
     return _answer(price)
 
@@ -122,12 +118,19 @@ async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, curso
     return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
-def _texts(rates: dict[str, Rate]) -> dict[str, str]:
+def tiers_of(body: NewPrice) -> list[dict[str, Any]]:
+    return [
+        {"above_input_tokens": tier.above_input_tokens, "rates": texts(tier.rates or {}), "service_tiers": by_service(tier.service_tiers)}
+        for tier in body.tiers or ()
+    ]
+
+
+def texts(rates: dict[str, Rate]) -> dict[str, str]:
     return {meter: str(rate) for meter, rate in rates.items()}
 
 
-def _by_service(service_tiers: dict[str, dict[str, Rate]] | None) -> dict[str, dict[str, str]]:
-    return {name: _texts(rates) for name, rates in (service_tiers or {}).items()}
+def by_service(service_tiers: dict[str, dict[str, Rate]] | None) -> dict[str, dict[str, str]]:
+    return {name: texts(rates) for name, rates in (service_tiers or {}).items()}
 
 
 def _answer(price: ModelPrice) -> PriceAnswer:

@@ -11,6 +11,8 @@
 -- An entry with `deferred` is no end yet: see defer.sql. One with `was_deferred` ends such a call. `objects`: ids of what the
 -- upstream keeps of the call; they are its user's, and `are_lasting` where they lie in a conversation.
 --
+-- One with `late` is told again after so long that its row may have been archived: without a hold and without a row it has ended.
+--
 -- Money. What was held is always paid: base = least(cost, hold). The excess of a cost over its hold is paid, in order,
 -- from what no other call holds; the rest is written off. A row's bill is the difference of two rounded running totals,
 -- so that a user's bills add up to the user's charges, to 0.00005, however small each is.
@@ -77,7 +79,7 @@ BEGIN
         JOIN aigcspace.account account ON account.user_id = item.user_id
         LEFT JOIN aigcspace.call_hold hold ON hold.request_id = item.request_id
         LEFT JOIN aigcspace.api_call_log orphan ON orphan.request_id = item.request_id
-        WHERE orphan.request_id IS NULL
+        WHERE orphan.request_id IS NULL AND (hold.request_id IS NOT NULL OR NOT item.entry ? 'late')
             OR orphan.end_reason = 'orphaned' AND orphan.amended_at IS NULL AND item.entry ->> 'end_reason' IS DISTINCT FROM 'orphaned'
     ), unheld AS (
         DELETE FROM aigcspace.call_hold USING open WHERE call_hold.request_id = open.request_id
@@ -137,23 +139,23 @@ BEGIN
             coalesce(row.upstream_id, 0) AS upstream_id, coalesce(row.api, '') AS api, row.status, row.is_local, 1 AS calls,
             row.input_tokens, row.output_tokens, coalesce(row.cache_read_tokens, 0) AS cache_read_tokens,
             coalesce(row.cache_write_tokens, 0) AS cache_write_tokens, coalesce(row.reasoning_tokens, 0) AS reasoning_tokens,
-            charge, bill, write_off
+            charge, bill, write_off, coalesce(row.upstream_cost, 0) AS upstream_cost
         FROM billed, jsonb_to_record(entry) AS row (
             model_name text, upstream_id int, api text, status text, is_local boolean, input_tokens bigint, output_tokens bigint,
-            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint
+            cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, upstream_cost numeric
         )
         UNION ALL
         -- an orphan that is amended was counted where it stood, with nothing but itself
         SELECT date_trunc('hour', orphaned_at, 'UTC'), billed.user_id, coalesce(key_id, 0), orphan.model_name,
-            coalesce(orphan.upstream_id, 0), coalesce(orphan.api, ''), orphan.status, orphan.is_local, -1, 0, 0, 0, 0, 0, 0, 0, 0
+            coalesce(orphan.upstream_id, 0), coalesce(orphan.api, ''), orphan.status, orphan.is_local, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0
         FROM billed JOIN aigcspace.api_call_log orphan USING (request_id)
     ), hours AS (
         INSERT INTO aigcspace.usage_hourly AS hourly (
             hour, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
-            cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off
+            cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off, upstream_cost
         )
         SELECT hour, user_id, key_id, model_name, upstream_id, api, status, is_local, sum(calls), sum(input_tokens), sum(output_tokens),
-            sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off)
+            sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off), sum(upstream_cost)
         FROM counted
         GROUP BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
         ORDER BY hour, user_id, key_id, model_name, upstream_id, api, status, is_local
@@ -166,7 +168,8 @@ BEGIN
             reasoning_tokens = hourly.reasoning_tokens + excluded.reasoning_tokens,
             charge = hourly.charge + excluded.charge,
             bill = hourly.bill + excluded.bill,
-            write_off = hourly.write_off + excluded.write_off
+            write_off = hourly.write_off + excluded.write_off,
+            upstream_cost = hourly.upstream_cost + excluded.upstream_cost
     )
     SELECT billed.entry, key.id, billed.charge, billed.write_off, billed.bill, coalesce(orphaned_at, now_at),
         CASE WHEN orphaned_at IS NOT NULL THEN now_at END
