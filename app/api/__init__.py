@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from app.api import account, dashboard_billing, health, logs, models
-from app.api.admin import credits, groups, keys, prices, upstreams, users
+from app.api.admin import audit, credits, groups, keys, prices, tokens, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
@@ -18,6 +18,7 @@ _TAGS = [
     {"name": "Upstreams", "description": "Where calls go."},
     {"name": "Model limits", "description": "What bounds a call where its client doesn't."},
     {"name": "Prices", "description": "What calls cost."},
+    {"name": "Operators", "description": "Who manages this service, and what they have changed."},
     {"name": "Logs", "description": "One row for each call."},
     {"name": "Own key", "description": "For the holders of platform keys."},
     {"name": "Health", "description": "For load balancers."},
@@ -28,6 +29,7 @@ def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    modules = (credits, users, groups, keys, upstreams, model_limits, prices, logs, account, dashboard_billing, models, health)
+    admin = (credits, users, groups, keys, upstreams, model_limits, prices, tokens, audit)
+    modules = (*admin, logs, account, dashboard_billing, models, health)
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

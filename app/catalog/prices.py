@@ -12,10 +12,12 @@ from app.billing.price import Price
 from app.catalog import checks
 from app.catalog.violations import explained
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import picked, record
 from app.models import ModelPrice
 from app.paging import Page, cut, decode
 
 CURRENT, HISTORY = "prices", "price-history"
+AUDITED = ("rates", "tiers", "service_tiers", "source", "effective_from")
 
 
 async def set_price(
@@ -37,7 +39,17 @@ async def set_price(
     if effective_from is not None:
         values["effective_from"] = effective_from
     with explained(table="model_price", taken=f"{model_name!r} has a price from that very time on. Choose a later `effective_from`."):
-        return (await session.scalars(insert(ModelPrice).values(values).returning(ModelPrice))).one()
+        made = (await session.scalars(insert(ModelPrice).values(values).returning(ModelPrice))).one()
+    superseded = await _superseded(session, made)
+    before = None if superseded is None else picked(superseded, AUDITED)
+    await record(session, "price.set", "price", model_name, before=before, after=picked(made, AUDITED))
+    return made
+
+
+async def _superseded(session: AsyncSession, price: ModelPrice) -> ModelPrice | None:
+    """What would hold at its time without it."""
+    earlier = select(ModelPrice).where(ModelPrice.model_name == price.model_name, ModelPrice.effective_from < price.effective_from)
+    return (await session.scalars(earlier.order_by(ModelPrice.effective_from.desc()).limit(1))).one_or_none()
 
 
 async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[ModelPrice]:

@@ -20,6 +20,7 @@ from app.catalog.model_routes import Models, parse_models, replace_routes, route
 from app.catalog.vault import Vault
 from app.catalog.violations import explained
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import SET_ANEW, picked, record_change
 from app.models import ModelRoute, Upstream
 from app.paging import Page, cut, decode
 
@@ -30,6 +31,22 @@ LONGEST_SECRET = 4096
 HINT_LENGTH = 4
 MOST_SECRETS = 50
 """Beside the first."""
+SECRETS = ("api_key", "api_keys")
+AUDITED = (
+    "name",
+    "base_url",
+    "auth",
+    "api_key_hints",
+    "is_local",
+    "stream_usage",
+    "client_gone",
+    "tags",
+    "protocols",
+    "models",
+    "priority",
+    "weight",
+    "disabled",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +118,9 @@ async def create_upstream(
     with explained(table="upstream", taken=_taken(name)):
         await session.flush()
     await replace_routes(session, upstream_id=upstream.id, models=routes, priority=priority, weight=weight)
-    return await get_upstream(session, upstream_id=upstream.id)
+    made = await get_upstream(session, upstream_id=upstream.id)
+    await record_change(session, "upstream", made.id, before=None, after=picked(made, AUDITED))
+    return made
 
 
 async def get_upstream(session: AsyncSession, *, upstream_id: int) -> UpstreamRoutes:
@@ -131,12 +150,16 @@ async def update_upstream(
 ) -> UpstreamRoutes:
     """What is absent stays. `api_key` None forgets the secret; `models` replaces all of them."""
     upstream = await find_upstream(session, upstream_id=upstream_id, lock=True)
+    before = picked(await get_upstream(session, upstream_id=upstream_id), AUDITED)
     _apply(upstream, changes, vault=vault, allow_link_local=allow_link_local)
     with explained(table="upstream", taken=_taken(upstream.name)):
         await session.flush()
     if changes.keys() & {"models", "priority", "weight"}:
         await _change_routes(session, upstream_id=upstream_id, changes=changes)
-    return await get_upstream(session, upstream_id=upstream_id)
+    changed = await get_upstream(session, upstream_id=upstream_id)
+    secrets = {name: SET_ANEW for name in SECRETS if changes.get(name)}
+    await record_change(session, "upstream", upstream_id, before=before, after=picked(changed, AUDITED) | secrets)
+    return changed
 
 
 async def find_upstream(session: AsyncSession, *, upstream_id: int, lock: bool = False) -> Upstream:

@@ -19,12 +19,14 @@ from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import Conflict, NotFound
 from app.ledger.accounts import available, ensure_account, set_credit_limit, set_disabled
+from app.ledger.audit_entries import picked, record_change
 from app.models import Account, SpendGroup, User, UserPolicy
 from app.paging import Page, cut, decode
 
 LISTING = "users"
 NO_POLICY: Mapping[str, Any] = {}
 LIMITS = ("rpm", "tpm", "max_concurrency", "daily_limit", "monthly_limit")
+AUDITED = ("name", "credit_limit", "group", *LIMITS, "disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ async def create_user(
     if credit_limit:
         await _set_credit_limit(session, user_id=user_id, credit_limit=credit_limit, default_credit=default_credit)
     await _set_policy(session, user_id=user_id, policy={name: value for name, value in policy.items() if value is not None})
-    return await get_user(session, user_id=user_id, default_credit=default_credit)
+    user = await get_user(session, user_id=user_id, default_credit=default_credit)
+    await record_change(session, "user", user_id, before=None, after=picked(user, (*AUDITED, "credit")))
+    return user
 
 
 async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decimal) -> UserAccount:
@@ -119,7 +123,8 @@ async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: i
 
 async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[str, Any], default_credit: Decimal) -> UserAccount:
     """`changes`: `name`, `credit_limit`, `disabled`, `group` and limits; what is absent stays, None lifts a limit."""
-    await get_user(session, user_id=user_id, default_credit=default_credit)
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    before = await get_user(session, user_id=user_id, default_credit=default_credit)
     if "name" in changes:
         name = changes["name"]
         with explained(table="users", taken="Another user has this name."):
@@ -131,7 +136,9 @@ async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[s
     if "disabled" in changes:
         await set_disabled(session, user_id=user_id, disabled=changes["disabled"], default_credit=default_credit)
     await _set_policy(session, user_id=user_id, policy={name: changes[name] for name in ("group", *LIMITS) if name in changes})
-    return await get_user(session, user_id=user_id, default_credit=default_credit)
+    after = await get_user(session, user_id=user_id, default_credit=default_credit)
+    await record_change(session, "user", user_id, before=picked(before, AUDITED), after=picked(after, AUDITED))
+    return after
 
 
 def _unopened(default_credit: Decimal) -> Account:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, NotFound, UnacceptableValue
 from app.ledger.accounts import available, lock_account
+from app.ledger.audit_entries import record
 from app.models import Account, CreditEntry, User
 from app.paging import Page, cut, decode
 
@@ -33,9 +34,12 @@ async def add_credit(
     _refuse_overdraft(account, amount)
     entry = CreditEntry(user_id=user_id, amount=amount, note=note, idempotency_key=idempotency_key)
     session.add(entry)
+    before = account.credit
     account.credit += amount
     await session.flush()
     await session.refresh(entry)
+    after = {"credit": account.credit, "amount": amount, "note": note, "entry_id": entry.id}
+    await record(session, "credit.add", "user", user_id, before={"credit": before}, after=after)
     return entry
 
 

@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Query
 from pydantic import Field
 
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, ModelName, Moment, MomentIn, Rate, Request
 from app.api.problems import documented
 from app.catalog.prices import list_price_history, list_prices, set_price
 from app.models import ModelPrice
 
-router = APIRouter(prefix="/admin/prices", tags=["Prices"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503))
+router = admin_router("/prices", tag="Prices")
 
 Rates = Annotated[
     dict[str, Rate],
@@ -74,11 +75,6 @@ class PriceAnswer(Answer):
     created_at: Moment
 
 
-class PricePage(Answer):
-    data: list[PriceAnswer]
-    next_cursor: str | None
-
-
 @router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
 async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
     """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
@@ -104,22 +100,22 @@ async def list_all(
     history: Annotated[bool, Query(description="All that ever held or will hold, the last one set first.")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> PricePage:
+) -> PageOf[PriceAnswer]:
     """What is in force now, by model; with `history=true` all."""
     async with services.database.reading() as session:
         if history:
             page = await list_price_history(session, model_name=None, limit=limit, cursor=cursor)
         else:
             page = await list_prices(session, limit=limit, cursor=cursor)
-    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+    return PageOf[PriceAnswer](data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{model:path}", summary="Show the prices of one model", responses=documented(404))
-async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, cursor: Cursor = None) -> PricePage:
+async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, cursor: Cursor = None) -> PageOf[PriceAnswer]:
     """Past, present and future, the last one set first."""
     async with services.database.reading() as session:
         page = await list_price_history(session, model_name=model, limit=limit, cursor=cursor)
-    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+    return PageOf[PriceAnswer](data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
 def _texts(rates: dict[str, Rate]) -> dict[str, str]:

@@ -1,0 +1,28 @@
+"""What all routes of `/admin` have in common: who may use them, what they answer beyond success, and pages."""
+
+from typing import Any, Generic, Self, TypeVar
+
+from fastapi import APIRouter, Depends
+
+from app.api.dependencies import require_admin
+from app.api.fields import Answer
+from app.api.problems import documented
+from app.paging import Page
+
+Shown = TypeVar("Shown", bound=Answer)
+
+
+def admin_router(path: str, *, tag: str) -> APIRouter:
+    """Of `/admin{path}`: for operators, of whom viewers may GET."""
+    return APIRouter(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(require_admin)], responses=documented(401, 403, 422, 503))
+
+
+class PageOf(Answer, Generic[Shown]):
+    """`next_cursor` null: this is the last page."""
+
+    data: list[Shown]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: Page[Any]) -> Self:
+        return cls.model_validate({"data": page.rows, "next_cursor": page.next_cursor})
