@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import Select, delete, exists, func, select, true, update
+from sqlalchemy import Select, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -124,11 +124,14 @@ async def get_key(session: AsyncSession, *, key_id: int) -> Key:
     return Key.of(*row)
 
 
-async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None) -> Page[Key]:
-    """Newest first."""
+async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None, q: str | None = None) -> Page[Key]:
+    """Newest first; those that have `q` in their user's id or their name, or begin with it."""
     query = _keys().order_by(PlatformApiKey.id.desc()).limit(limit + 1)
     if user_id is not None:
         query = query.where(PlatformApiKey.user_id == user_id)
+    if q is not None:
+        contains = [column.icontains(q, autoescape=True) for column in (PlatformApiKey.user_id, PlatformApiKey.name)]
+        query = query.where(or_(*contains, PlatformApiKey.key_prefix.startswith(q[:PREFIX_LENGTH], autoescape=True)))
     if (before := decode(LISTING, cursor, int)) is not None:
         query = query.where(PlatformApiKey.id < before)
     keys = [Key.of(*row) for row in await session.execute(query)]

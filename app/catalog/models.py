@@ -52,9 +52,11 @@ async def get_model(session: AsyncSession, *, name: str, lock: bool = False) -> 
     return model
 
 
-async def list_models(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[Model]:
-    """By name."""
+async def list_models(session: AsyncSession, *, limit: int, cursor: str | None, q: str | None = None) -> Page[Model]:
+    """By name; those that have `q` in it."""
     query = select(Model).order_by(Model.name).limit(limit + 1)
+    if q is not None:
+        query = query.where(Model.name.icontains(q, autoescape=True))
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(Model.name > after)
     return cut((await session.scalars(query)).all(), limit=limit, listing=LISTING, key=lambda model: model.name)

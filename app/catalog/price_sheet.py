@@ -225,9 +225,7 @@ def _rates_of(price: ModelPrice) -> Iterator[tuple[str, str, str, str]]:
         yield from _tables(tier.get("rates") or {}, tier.get("service_tiers"), str(tier["above_input_tokens"]))
 
 
-def _tables(
-    rates: dict[str, str], service_tiers: dict[str, dict[str, str]] | None, above: str
-) -> Iterator[tuple[str, str, str, str]]:
+def _tables(rates: dict[str, str], service_tiers: dict[str, dict[str, str]] | None, above: str) -> Iterator[tuple[str, str, str, str]]:
     for service_tier, table in (("", rates), *(service_tiers or {}).items()):
         yield from ((service_tier, above, meter, rate) for meter, rate in table.items())
 

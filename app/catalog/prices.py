@@ -52,8 +52,8 @@ async def _superseded(session: AsyncSession, price: ModelPrice) -> ModelPrice | 
     return (await session.scalars(earlier.order_by(ModelPrice.effective_from.desc()).limit(1))).one_or_none()
 
 
-async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[ModelPrice]:
-    """What is in force now: for each model the latest `effective_from` that has passed. By name."""
+async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None, q: str | None = None) -> Page[ModelPrice]:
+    """What is in force now: for each model the latest `effective_from` that has passed. By name; of those that have `q` in it."""
     query = (
         select(ModelPrice)
         .distinct(ModelPrice.model_name)
@@ -61,10 +61,20 @@ async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) 
         .order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
         .limit(limit + 1)
     )
+    if q is not None:
+        query = query.where(ModelPrice.model_name.icontains(q, autoescape=True))
     if (after := decode(CURRENT, cursor, str)) is not None:
         query = query.where(ModelPrice.model_name > after)
     prices = (await session.scalars(query)).all()
     return cut(prices, limit=limit, listing=CURRENT, key=lambda price: price.model_name)
+
+
+async def all_prices(session: AsyncSession, *, history: bool) -> Sequence[ModelPrice]:
+    """By name: what is in force now, or all that ever held or will hold."""
+    query = select(ModelPrice).order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
+    if not history:
+        query = query.distinct(ModelPrice.model_name).where(ModelPrice.effective_from <= func.now())
+    return (await session.scalars(query)).all()
 
 
 async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> list[ModelPrice]:
@@ -78,11 +88,16 @@ async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> lis
     return list((await session.scalars(query)).all())
 
 
-async def list_price_history(session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None) -> Page[ModelPrice]:
-    """Past, present and future, the last one set first; of one model, or of all. Raises `NotFound` for a model without any."""
+async def list_price_history(
+    session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None, q: str | None = None
+) -> Page[ModelPrice]:
+    """Past, present and future, the last one set first; of one model, of those that have `q` in their
+    names, or of all. Raises `NotFound` for a model without any."""
     query = select(ModelPrice).order_by(ModelPrice.id.desc()).limit(limit + 1)
     if model_name is not None:
         query = query.where(ModelPrice.model_name == model_name)
+    if q is not None:
+        query = query.where(ModelPrice.model_name.icontains(q, autoescape=True))
     before = decode(HISTORY, cursor, int)
     if before is not None:
         query = query.where(ModelPrice.id < before)

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -112,9 +112,13 @@ async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decim
     return UserAccount.of(*row, default_credit=default_credit)
 
 
-async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None) -> Page[UserAccount]:
-    """By id, ascending."""
+async def list_users(
+    session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None, q: str | None = None
+) -> Page[UserAccount]:
+    """By id, ascending; those that have `q` in their id or name."""
     query = _users().order_by(User.id).limit(limit + 1)
+    if q is not None:
+        query = query.where(or_(User.id.icontains(q, autoescape=True), User.name.icontains(q, autoescape=True)))
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(User.id > after)
     users = [UserAccount.of(*row, default_credit=default_credit) for row in await session.execute(query)]

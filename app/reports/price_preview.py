@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import DateTime, Row, func, literal, select, text
+from sqlalchemy import DateTime, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.price import LARGEST_CHARGE, Price
@@ -54,17 +54,18 @@ async def preview_prices(session: AsyncSession, prices: Sequence[Price], *, days
 
 async def _preview(session: AsyncSession, price: Price, *, days: int, zone: str, most: int, deadline: float) -> Previewed:
     found = Previewed(price.model_name)
-    created_at = func.timezone(zone, ApiCallLog.created_at, type_=DateTime(timezone=True))
+    created_at = func.timezone(zone, ApiCallLog.created_at, type_=DateTime(timezone=True)).label("created_at")
     since = func.timezone(zone, func.clock_timestamp() - literal(timedelta(days=days)), type_=DateTime())
+    terms = [ApiCallLog.price[name].astext.label(name) for name in ("multiplier", "service_tier")]
     columns = (*(getattr(ApiCallLog, name) for name in _COUNTS), ApiCallLog.charge, ApiCallLog.flags, ApiCallLog.line_items)
     query = (
-        select(*columns, ApiCallLog.price["multiplier"].astext, ApiCallLog.price["service_tier"].astext, created_at)
+        select(*columns, *terms, created_at)
         .where(ApiCallLog.model_name == price.model_name, ApiCallLog.created_at >= since, ApiCallLog.usage_source != "none")
         .order_by(ApiCallLog.created_at.desc())
         .limit(most + 1)
     )
     rows = await session.stream(query, execution_options={"yield_per": CHUNK})
-    async for chunk in rows.partitions():
+    async for chunk in rows.mappings().partitions():
         if time.monotonic() > deadline:
             return found
         counted = chunk[: most - found.calls]
@@ -72,26 +73,27 @@ async def _preview(session: AsyncSession, price: Price, *, days: int, zone: str,
         found.would_be += await asyncio.to_thread(_cost_of, price, counted)
         if counted:
             found.calls += len(counted)
-            found.counted_from = counted[-1][-1]
+            found.counted_from = counted[-1]["created_at"]
         if len(counted) < len(chunk):
             return found
     found.is_complete = True
     return found
 
 
-def _cost_of(price: Price, rows: Sequence[Row[Any]]) -> Decimal:
-    return sum((would_cost(price, row._mapping, multiplier=row[-3], tier=row[-2]) for row in rows), Decimal(0))
+def _cost_of(price: Price, rows: Sequence[Mapping[Any, Any]]) -> Decimal:
+    return sum((would_cost(price, row) for row in rows), Decimal(0))
 
 
-def would_cost(price: Price, row: Mapping[Any, Any], *, multiplier: str | None, tier: str | None) -> Decimal:
-    """What the call of a row would have cost: `row` by the columns' names. The tier at which it ran is on the row where its
-    price had rates for it, else among its flags."""
-    factor = Decimal(1) if multiplier is None else Decimal(multiplier)
+def would_cost(price: Price, row: Mapping[Any, Any]) -> Decimal:
+    """What the call of a row would have cost. The tier at which it ran is with the row's price where that had rates for it,
+    else among its flags."""
+    factor = Decimal(row["multiplier"] or 1)
     told = next((flag.removeprefix(_TIER) for flag in row["flags"] or () if flag.startswith(_TIER)), None)
     items = row["line_items"]
-    counts = Usage(**{name: row[name] or 0 for name in _COUNTS})
+    input_tokens, output_tokens, read, written, reasoning = (row[name] or 0 for name in _COUNTS)
+    counts = Usage(input_tokens, output_tokens, read, written, reasoning_tokens=reasoning)
     own = [item for item in items or () if "model" not in item and item["meter"] != "request"]
     meters = {item["meter"]: item["quantity"] for item in own} if items else counts.meters()
-    charge = price.charge(meters, input_tokens=counts.input_tokens, service_tier=tier or told, multiplier=factor)
+    charge = price.charge(meters, input_tokens=counts.input_tokens, service_tier=row["service_tier"] or told, multiplier=factor)
     others = sum((Decimal(item["amount"]) for item in items or () if "model" in item), Decimal(0))
     return min(charge.amount + round(others * factor, 10), LARGEST_CHARGE)

@@ -8,7 +8,7 @@ from pydantic import MISSING, Field
 
 from app.api.admin.shapes import PageOf, admin_router
 from app.api.dependencies import ServicesOf
-from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request, Text
+from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request, Search, Text
 from app.api.problems import documented
 from app.catalog.keys import create_key, get_key, list_keys, rotate_key, update_key
 
@@ -113,12 +113,13 @@ async def create(services: ServicesOf, body: NewKey) -> KeyWithSecret:
 async def list_all(
     services: ServicesOf,
     user_id: Annotated[Text | None, Query(description="Only this user's.")] = None,
+    q: Annotated[Search, Query(description="Only those that have this in their user's id or their name, or begin with it.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> PageOf[KeyAnswer]:
     """Newest first; disabled keys too."""
     async with services.database.reading() as session:
-        page = await list_keys(session, user_id=user_id, limit=limit, cursor=cursor)
+        page = await list_keys(session, user_id=user_id, q=q, limit=limit, cursor=cursor)
     return PageOf[KeyAnswer].of(page)
 
 

@@ -6,7 +6,7 @@ from pydantic import MISSING, Field
 
 from app.api.admin.shapes import PageOf, admin_router
 from app.api.dependencies import ServicesOf
-from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, ModelName, Moment, Request
+from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, ModelName, Moment, Request, Search
 from app.api.problems import documented
 from app.catalog.models import get_model, list_models, set_limits, update_limits
 
@@ -57,10 +57,10 @@ async def put(services: ServicesOf, model: ModelName, body: Limits) -> ModelAnsw
 
 
 @router.get("", summary="List models with their limits")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> PageOf[ModelAnswer]:
+async def list_all(services: ServicesOf, q: Search = None, limit: Limit = 100, cursor: Cursor = None) -> PageOf[ModelAnswer]:
     """By name: those that upstreams name, and those that were given limits."""
     async with services.database.reading() as session:
-        page = await list_models(session, limit=limit, cursor=cursor)
+        page = await list_models(session, q=q, limit=limit, cursor=cursor)
     return PageOf[ModelAnswer].of(page)
 
 

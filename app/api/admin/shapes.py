@@ -1,5 +1,6 @@
 """What all routes of `/admin` have in common: who may use them, what they answer beyond success, and pages."""
 
+from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
 from fastapi import APIRouter, Depends
@@ -12,9 +13,9 @@ from app.paging import Page
 Shown = TypeVar("Shown", bound=Answer)
 
 
-def admin_router(path: str, *, tag: str) -> APIRouter:
-    """Of `/admin{path}`: for operators, of whom viewers may GET."""
-    return APIRouter(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(require_admin)], responses=documented(401, 403, 422, 503))
+def admin_router(path: str, *, tag: str, allows: Callable[..., Any] = require_admin) -> APIRouter:
+    """Of `/admin{path}`: for operators, of whom viewers may GET, unless `allows` says otherwise."""
+    return APIRouter(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(allows)], responses=documented(401, 403, 422, 503))
 
 
 class PageOf(Answer, Generic[Shown]):

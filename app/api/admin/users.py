@@ -7,7 +7,7 @@ from pydantic import MISSING, Field
 from app.api.admin.keys import Count, Group, PeriodLimit
 from app.api.admin.shapes import PageOf, admin_router
 from app.api.dependencies import ServicesOf
-from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, UserId
+from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, Search, UserId
 from app.api.problems import documented
 from app.catalog.users import LIMITS, create_user, get_user, list_users, update_user
 
@@ -87,10 +87,10 @@ async def create(services: ServicesOf, body: NewUser) -> UserAnswer:
 
 
 @router.get("", summary="List users")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> PageOf[UserAnswer]:
+async def list_all(services: ServicesOf, q: Search = None, limit: Limit = 100, cursor: Cursor = None) -> PageOf[UserAnswer]:
     """By id, ascending; disabled users too."""
     async with services.database.reading() as session:
-        page = await list_users(session, default_credit=services.settings.default_credit, limit=limit, cursor=cursor)
+        page = await list_users(session, q=q, default_credit=services.settings.default_credit, limit=limit, cursor=cursor)
     return PageOf[UserAnswer].of(page)
 
 
