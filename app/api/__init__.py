@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import account, dashboard_billing, health, logs, models
+from app.api import account, dashboard_billing, estimate, health, logs, models
 from app.api.admin import audit, credits, groups, keys, price_tools, prices, routes, tokens, upstreams, users
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
@@ -31,6 +31,6 @@ def include_all(app: FastAPI) -> None:
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it; as may a model's name
     app.include_router(price_tools.reading_router, max_body_size=LARGEST_BODY)
     admin = (credits, users, groups, keys, upstreams, routes, model_limits, price_tools, prices, tokens, audit)
-    modules = (*admin, logs, account, dashboard_billing, models, health)
+    modules = (*admin, logs, account, estimate, dashboard_billing, models, health)
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

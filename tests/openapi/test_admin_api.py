@@ -34,7 +34,7 @@ def session() -> Iterator[requests.Session]:
 
 
 def operations(proxy: Proxy) -> list[Any]:
-    schema = schemathesis.openapi.from_dict(httpx.get(f"{proxy.url}/openapi.json", trust_env=False).json())
+    schema = schemathesis.openapi.from_dict(httpx.get(f"{proxy.url}/openapi.json", trust_env=False, timeout=60).json())
     schema.config.update(base_url=proxy.url)
     chosen = [found.ok() for found in schema.include(path_regex="^/(admin|logs)").get_all_operations()]
     return [operation for operation in chosen if operation.path not in CALLS_OUT]
