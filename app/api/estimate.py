@@ -30,7 +30,7 @@ class Counts(Request):
 class Asking(Request):
     path: str = Field(default="/v1/chat/completions", max_length=500, description="Where the call would go.")
     request: dict[str, Any] = Field(
-        description="The body that would be sent there.",
+        description="The body that would be sent there; its size is taken as of compact JSON.",
         examples=[{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 300}],
     )
     usage: Counts | None = Field(default=None, description="What it costs if it uses this.")
@@ -68,7 +68,7 @@ async def estimate(services: ServicesOf, caller: CallerOf, body: Asking, respons
     async with services.database.reading() as session:
         user = await get_user(session, user_id=caller.user_id, default_credit=services.settings.default_credit)
     usage = None if body.usage is None else Usage(**body.usage.model_dump())
-    sent = json.dumps(body.request).encode()
+    sent = json.dumps(body.request, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     found = await quote(services.gateway, caller, path=body.path, body=sent, usage=usage, available=user.available)
     return _shown(found, services.settings.currency)
 

@@ -13,9 +13,17 @@ from app.paging import Page
 Shown = TypeVar("Shown", bound=Answer)
 
 
+class _Router(APIRouter):
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **how: Any) -> None:
+        """A body may be unreadable, or too large."""
+        if how.get("methods") and {"POST", "PUT", "PATCH"}.intersection(how["methods"]):
+            how["responses"] = documented(400, 413) | (how.get("responses") or {})
+        super().add_api_route(path, endpoint, **how)
+
+
 def admin_router(path: str, *, tag: str, allows: Callable[..., Any] = require_admin) -> APIRouter:
     """Of `/admin{path}`: for operators, of whom viewers may GET, unless `allows` says otherwise."""
-    return APIRouter(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(allows)], responses=documented(401, 403, 422, 503))
+    return _Router(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(allows)], responses=documented(401, 403, 422, 503))
 
 
 class PageOf(Answer, Generic[Shown]):
