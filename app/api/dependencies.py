@@ -92,6 +92,7 @@ async def require_admin(request: Request, operator: Annotated[Operator, Depends(
 async def _caller(request: Request, services: ServicesOf, _: Annotated[object, Depends(_key_scheme)]) -> Caller:
     caller = await authenticate(services.callers, request.scope)
     check_caller(caller, request.client.host if request.client else None)
+    acts(f"key:{caller.key_id}")
     return caller
 
 

@@ -1,7 +1,8 @@
 """Audit entries: who changed what, written in the transaction of the change, so that there is neither without the other.
 
-Who is `session.info["actor"]`: an operator of REST, as `api.dependencies` has named them; else the user of the operating
-system who runs this process. Secrets are never among what is kept: whoever writes an entry names the fields that it has.
+Who is `session.info["actor"]`: an operator of REST or the holder of a key, as `api.dependencies` has named them; else the user
+of the operating system who runs this process. Secrets are never among what is kept: whoever writes an entry names the fields
+that it has.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What calls of the last days would have cost at other prices: rows' own counts under `app.billing`'s arithmetic.
 
-The newest calls are counted first, `MOST_CALLS` of all models together and for `LONGEST` seconds at most; the answer says
+The newest calls are counted first, `MOST_CALLS` of all models together and for about `LONGEST` seconds; the answer says
 which. A charge that was cut at its hold, or written off, is compared as it was charged. What other models used within a call
 stays as it was billed.
 """
@@ -14,16 +14,21 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import DateTime, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.price import LARGEST_CHARGE, Price
 from app.billing.usage import Usage
+from app.database import sqlstate
+from app.errors import UnacceptableValue
 from app.models import ApiCallLog
 
 MOST_CALLS = 20_000
 CHUNK = 200
-LONGEST = 10.0
-"""Seconds."""
+LONGEST = 5.0
+"""Seconds that all may take, and that may pass until one of the database's answers comes."""
+_CANCELLED = "57014"
+"""The SQLSTATE of a statement that took too long."""
 _TIER = "unpriced:service_tier:"
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
@@ -45,15 +50,22 @@ class Previewed:
 
 
 async def preview_prices(session: AsyncSession, prices: Sequence[Price], *, days: int, zone: str) -> list[Previewed]:
-    """One for each price, in their order."""
+    """One for each price, in their order. Raises `UnacceptableValue` where calls are too long in being found."""
     deadline = time.monotonic() + LONGEST
-    await session.execute(text(f"SET LOCAL statement_timeout = '{int(LONGEST)}s'"))
+    await session.execute(text(f"SET LOCAL statement_timeout = {int(LONGEST * 1000)}"))
     most = max(1, MOST_CALLS // len(prices))
-    return [await _preview(session, price, days=days, zone=zone, most=most, deadline=deadline) for price in prices]
+    try:
+        return [await _preview(session, price, days=days, zone=zone, most=most, deadline=deadline) for price in prices]
+    except DBAPIError as error:
+        if sqlstate(error) != _CANCELLED:
+            raise
+        raise UnacceptableValue("days: the calls of so many days take too long to be found; ask for fewer", code="too_long") from error
 
 
 async def _preview(session: AsyncSession, price: Price, *, days: int, zone: str, most: int, deadline: float) -> Previewed:
     found = Previewed(price.model_name)
+    if time.monotonic() > deadline:
+        return found
     created_at = func.timezone(zone, ApiCallLog.created_at, type_=DateTime(timezone=True)).label("created_at")
     since = func.timezone(zone, func.clock_timestamp() - literal(timedelta(days=days)), type_=DateTime())
     terms = [ApiCallLog.price[name].astext.label(name) for name in ("multiplier", "service_tier")]

@@ -9,9 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from app.billing.price import Price
+from app.database import Database as ProxyDatabase
+from app.errors import UnacceptableValue
+from app.reports import price_preview
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
+from tests.harness.postgres import Database
 from tests.harness.scene import Scene
 
 TIERED: dict[str, Any] = {
@@ -124,6 +130,18 @@ def test_a_preview_at_the_price_in_force_is_what_was_charged(new_scene: Callable
     assert Decimal(double["difference"]) == charged
     assert tried({"request": "1"})["would_be"] == "1.5000000000", "the second call is half off"
     assert len(admin.listed("/admin/audit", object_id=scene.model)) == entries, "nothing was changed"
+
+
+async def test_a_preview_that_finds_no_end_says_so(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(price_preview, "LONGEST", 0.1)
+    engine = ProxyDatabase(db.url, pool_size=2)
+    price = Price.parse(id=None, model_name="any", rates={"input": "1"}, tiers=None)
+    async with engine.transaction() as busy:
+        await busy.execute(text("LOCK TABLE aigcspace.api_call_log"))
+        async with engine.reading() as session:
+            with pytest.raises(UnacceptableValue, match="fewer"):
+                await price_preview.preview_prices(session, [price], days=1, zone="UTC")
+    await engine.close()
 
 
 def test_a_viewer_may_preview_and_take_out_but_not_put_in(admin: Admin, name: str) -> None:

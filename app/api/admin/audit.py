@@ -17,7 +17,8 @@ class EntryQuery(Request):
     """All that is given must fit. A parameter that isn't known is refused."""
 
     actor: Text | None = Field(
-        default=None, description="`root` (who has `ADMIN_TOKEN`), `token:` and its name, `cli:` and the system's user, or `start`."
+        default=None,
+        description="`root` (who has `ADMIN_TOKEN`), `token:` and its name, `key:` and its id, `cli:` and the system's user, or `start`.",
     )
     action: Text | None = Field(default=None, description="As in `key.rotate`.")
     object_kind: Text | None = Field(default=None, description="As in `user`.")

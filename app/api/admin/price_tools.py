@@ -75,7 +75,7 @@ class ImportAnswer(Answer):
 @reading_router.post("/preview", summary="Tell what other prices would have made of the last days")
 async def preview(services: ServicesOf, body: Proposal) -> Preview:
     """From the rows' own counts and multipliers; writes nothing. The newest calls are counted first, 20,000 of all models together
-    and for ten seconds at most: `is_complete` and `counted_from` say which."""
+    and for about five seconds: `is_complete` and `counted_from` say which."""
     prices = [price.parsed() for price in body.prices]
     async with services.database.reading() as session:
         return Preview.of(await preview_prices(session, prices, days=body.days, zone=services.settings.log_time_zone))
