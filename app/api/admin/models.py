@@ -48,7 +48,7 @@ class ModelAnswer(Answer):
     created_at: Moment
 
 
-@router.put("/{model:path}", summary="Set a model's limits")
+@router.put("/{model:path}", summary="Set a model's limits", responses=documented(404))
 async def put(services: ServicesOf, model: ModelName, body: Limits) -> ModelAnswer:
     """Both of them; one that is left out is unknown from then on. The model is made where there is none."""
     async with services.changing_catalog() as session:

@@ -90,7 +90,7 @@ class PriceAnswer(Answer):
     created_at: Moment
 
 
-@router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
+@router.put("/{model:path}", summary="Set a model's price", responses=documented(404, 409))
 async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
     """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
     async with services.changing_catalog() as session:
