@@ -1,5 +1,5 @@
 # make run: serve, with everything that is missing made first. make test, check, bench: for developers.
-.PHONY: run install test test-faults clients check bench
+.PHONY: run install test test-faults test-api clients check bench
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,10 @@ test: $(VENV)/installed-dev clients
 # The long form of tests/faults: kills, outages, full disks. Up to 40 minutes; `make test` has a short form of each row.
 test-faults: $(VENV)/installed-dev
 	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --timeout 1800 tests/faults tests/replicas/test_limits_of_three.py
+
+# 10,000 requests of all kinds to the routes of operators, made from their OpenAPI. Ten minutes; `make test` sends a few hundred.
+test-api: $(VENV)/installed-dev
+	API_EXAMPLES=10000 $(BIN)/python -m pytest tests/openapi
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ single statements, which are transactions in themselves. A database that can't b
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 
 import asyncpg
 from sqlalchemy import event
@@ -36,6 +37,16 @@ LOCK_WAIT = 200
 """Milliseconds that a batch of the ledger waits for a lock. Whose calls they are that wait is told apart after that."""
 
 
+ACTOR = "actor"
+"""In `session.info`: who makes the changes of this transaction. Absent: whoever runs this process."""
+_acting: ContextVar[str | None] = ContextVar("acting", default=None)
+
+
+def acts(actor: str) -> None:
+    """From here on, the task that serves this request changes things in the name of `actor`."""
+    _acting.set(actor)
+
+
 class Base(DeclarativeBase):
     """Tables of the `aigcspace` schema."""
 
@@ -62,9 +73,12 @@ class Database:
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits when its block ends, and rolls back when the block raises."""
+    async def transaction(self, *, actor: str | None = None) -> AsyncIterator[AsyncSession]:
+        """A session that commits when its block ends, and rolls back when the block raises. `actor`: who makes the changes in
+        it; by default whom `acts` has named."""
         async with _reachable(), self._sessions.begin() as session:
+            if named := actor or _acting.get():
+                session.info[ACTOR] = named
             yield session
 
     @asynccontextmanager

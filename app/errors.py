@@ -23,7 +23,7 @@ The HTTP edge turns a `ProxyError` into the envelope of the protocol that was ca
 RFC 9457 problem details (`api.problems`). Messages say what to do and never hold a secret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -85,8 +85,14 @@ class BodyTooLarge(ProxyError):
 
 
 class UnacceptableValue(ProxyError):
+    """`faults`: where there are several, what is at fault and what is wrong with it, for each."""
+
     status = 422
     default_code = "invalid_value"
+
+    def __init__(self, message: str, *, code: str | None = None, faults: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, code=code)
+        self.faults = faults
 
 
 class UpgradeRequired(ProxyError):

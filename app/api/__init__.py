@@ -2,8 +2,22 @@
 
 from fastapi import FastAPI
 
-from app.api import account, dashboard_billing, health, logs, models, statement
-from app.api.admin import codes, credits, groups, keys, prices, refunds, upstream_prices, upstreams, users
+from app.api import account, dashboard_billing, estimate, health, logs, models, statement
+from app.api.admin import (
+    audit,
+    codes,
+    credits,
+    groups,
+    keys,
+    price_tools,
+    prices,
+    refunds,
+    routes,
+    tokens,
+    upstream_prices,
+    upstreams,
+    users,
+)
 from app.api.admin import models as model_limits
 from app.api.body_limit import DeclaredBodyLimit
 
@@ -19,6 +33,7 @@ _TAGS = [
     {"name": "Upstreams", "description": "Where calls go."},
     {"name": "Model limits", "description": "What bounds a call where its client doesn't."},
     {"name": "Prices", "description": "What calls cost."},
+    {"name": "Operators", "description": "Who manages this service, and what they have changed."},
     {"name": "Logs", "description": "One row for each call."},
     {"name": "Own key", "description": "For the holders of platform keys."},
     {"name": "Health", "description": "For load balancers."},
@@ -28,24 +43,10 @@ _TAGS = [
 def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
-    # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it
-    modules = (
-        credits,
-        statement,
-        codes,
-        users,
-        groups,
-        keys,
-        upstreams,
-        model_limits,
-        prices,
-        refunds,
-        upstream_prices,
-        logs,
-        account,
-        dashboard_billing,
-        models,
-        health,
-    )
+    # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it; as may a model's name
+    app.include_router(price_tools.reading_router, max_body_size=LARGEST_BODY)
+    people = (credits, statement, codes, users, groups, keys, tokens, audit)
+    places = (upstreams, upstream_prices, routes, model_limits, price_tools, prices)
+    modules = (*people, *places, refunds, logs, account, estimate, dashboard_billing, models, health)
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

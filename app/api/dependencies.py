@@ -1,6 +1,7 @@
 """What routes are given: the services of the process, and who is asking.
 
-Admin routes take `ADMIN_TOKEN` only. `/logs` takes a platform key as well, and `/v1/key` nothing else.
+Admin routes take `ADMIN_TOKEN` and the named tokens of `/admin/tokens`; a viewer's for GET alone. `/logs` takes a platform key as
+well, and `/v1/key` nothing else.
 """
 
 import hmac
@@ -13,11 +14,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.catalog.admin_tokens import MARK, ROOT, Operator, find_operator
 from app.catalog.callers import Caller, Callers
 from app.catalog.routing import Catalog
 from app.catalog.vault import Vault
-from app.database import Database
-from app.errors import Unauthenticated, Unavailable
+from app.database import Database, acts
+from app.errors import Forbidden, Unauthenticated, Unavailable
 from app.gateway.authenticate import authenticate, check_caller
 from app.gateway.call import Gateway
 from app.ledger.spool import Spool
@@ -26,7 +28,7 @@ from app.settings import Settings
 
 PLATFORM_KEY = "platformKey"
 """What OpenAPI calls the scheme."""
-_admin_scheme = HTTPBearer(scheme_name="adminToken", description="The operator's `ADMIN_TOKEN`.", auto_error=False)
+_admin_scheme = HTTPBearer(scheme_name="adminToken", description="`ADMIN_TOKEN`, or a token of `/admin/tokens`.", auto_error=False)
 _key_scheme = HTTPBearer(scheme_name=PLATFORM_KEY, description="A platform key, as made by `POST /admin/keys`.", auto_error=False)
 
 
@@ -68,18 +70,29 @@ async def _services(request: Request) -> Services:
 ServicesOf = Annotated[Services, Depends(_services)]
 
 
-async def require_admin(request: Request, services: ServicesOf, _: Annotated[object, Depends(_admin_scheme)]) -> None:
-    if not _is_admin(request, services):
+async def require_operator(request: Request, services: ServicesOf, _: Annotated[object, Depends(_admin_scheme)]) -> Operator:
+    """Of any role: for what changes nothing. Changes are made in the operator's name from here on."""
+    operator = await _operator(request, services)
+    if operator is None:
         raise Unauthenticated(
-            "This needs the operator's token. Send it as a header: `Authorization: Bearer $ADMIN_TOKEN`.",
+            "This needs an operator's token. Send it as a header: `Authorization: Bearer $ADMIN_TOKEN`.",
             code="invalid_admin_token",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    acts(operator.actor)
+    return operator
+
+
+async def require_admin(request: Request, operator: Annotated[Operator, Depends(require_operator)]) -> None:
+    """Viewers may GET."""
+    if operator.role != "admin" and request.method not in ("GET", "HEAD"):
+        raise Forbidden("This token's role is `viewer`: it may read, and change nothing. Use one of the role `admin`.", code="viewer_only")
 
 
 async def _caller(request: Request, services: ServicesOf, _: Annotated[object, Depends(_key_scheme)]) -> Caller:
     caller = await authenticate(services.callers, request.scope)
     check_caller(caller, request.client.host if request.client else None)
+    acts(f"key:{caller.key_id}")
     return caller
 
 
@@ -92,7 +105,7 @@ async def _visibility(
     _: Annotated[object, Depends(_admin_scheme)],
     __: Annotated[object, Depends(_key_scheme)],
 ) -> Visibility:
-    if _is_admin(request, services):
+    if await _operator(request, services):
         return EVERYTHING
     caller = await _caller(request, services, None)
     return Visibility(user_id=caller.user_id, key_id=None if caller.scope == "account" else caller.key_id)
@@ -101,9 +114,14 @@ async def _visibility(
 VisibilityOf = Annotated[Visibility, Depends(_visibility)]
 
 
-def _is_admin(request: Request, services: Services) -> bool:
-    expected = services.settings.admin_token
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if expected is None or scheme.lower() != "bearer":
-        return False
-    return hmac.compare_digest(token.strip().encode(), expected.get_secret_value().encode())
+async def _operator(request: Request, services: Services) -> Operator | None:
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    token, root = presented.strip(), services.settings.admin_token
+    if root is not None and hmac.compare_digest(token.encode(), root.get_secret_value().encode()):
+        return ROOT
+    if not token.startswith(MARK):
+        return None
+    async with services.database.transaction() as session:
+        return await find_operator(session, token)

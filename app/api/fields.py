@@ -60,6 +60,9 @@ Limit = Annotated[int, Query(ge=1, le=500, description="Rows on a page.")]
 Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before. None: the first page.")]
 
 
+Search = Annotated[Text | None, Query(min_length=1, description="Only what has this in its id or name, in any case.", examples=["ali"])]
+
+
 class Request(BaseModel):
     """Unknown fields are refused, so that a misspelt one isn't silently ignored."""
 

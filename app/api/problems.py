@@ -56,7 +56,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 async def _on_proxy_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProxyError)
-    return answer(request, error)
+    faults = error.faults if isinstance(error, UnacceptableValue) else ()
+    return answer(request, error, [FieldError(field=field, message=message) for field, message in faults] or None)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

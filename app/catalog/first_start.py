@@ -18,9 +18,9 @@ from app.catalog.addresses import join_url
 from app.catalog.keys import create_key
 from app.catalog.prices import set_price
 from app.catalog.upstreams import LARGEST_PRIORITY, create_upstream, update_upstream
-from app.catalog.users import create_user
+from app.catalog.users import create_user, update_user
 from app.catalog.vault import Vault
-from app.ledger.accounts import set_disabled
+from app.ledger.audit_entries import record, record_all
 from app.ledger.credits import add_credit
 from app.models import Model, ModelPrice, ModelRoute, Upstream, User
 from app.runtime.demo_model import MODEL, PATH
@@ -108,11 +108,13 @@ async def remove_demo(session: AsyncSession) -> bool:
     if upstream_id is None:
         return False
     await session.execute(delete(Upstream).where(Upstream.id == upstream_id))
+    await record(session, "upstream.delete", "upstream", upstream_id, before={"models": [MODEL]}, after=None)
     if not (await session.execute(select(exists().where(ModelRoute.pattern == MODEL)))).scalar_one():
         await session.execute(delete(Model).where(Model.name == MODEL))
         await session.execute(delete(ModelPrice).where(ModelPrice.model_name == MODEL))
+        await record(session, "model.delete", "model", MODEL, before={"name": MODEL}, after=None)
     if await session.get(User, DEMO):
-        await set_disabled(session, user_id=DEMO, disabled=True, default_credit=Decimal(0))
+        await update_user(session, user_id=DEMO, changes={"disabled": True}, default_credit=Decimal(0))
     return True
 
 
@@ -191,3 +193,6 @@ async def _seed_prices(session: AsyncSession, catalogue: str) -> None:
     ]
     if rows:
         await session.execute(insert(ModelPrice), rows)
+        told = ("rates", "tiers", "service_tiers", "source")
+        seeded = [(row["model_name"], None, {name: row[name] for name in told}) for row in rows]
+        await record_all(session, "price.set", "price", seeded)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.catalog import checks
 from app.catalog.violations import explained
 from app.errors import Conflict, NotFound, UnacceptableValue
+from app.ledger.audit_entries import picked, record_change
 from app.models import SpendGroup
 from app.paging import Page, cut, decode
 
@@ -24,6 +25,18 @@ LARGEST_MULTIPLIER = Decimal(1000)
 MULTIPLIER_DECIMALS = 6
 MOST_TAGS = 20
 LONGEST_TAG = 40
+AUDITED = (
+    "name",
+    "multiplier",
+    "model_multipliers",
+    "models",
+    "upstream_tags",
+    "rpm",
+    "tpm",
+    "max_concurrency",
+    "daily_limit",
+    "monthly_limit",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +81,14 @@ async def create_group(session: AsyncSession, *, name: str, values: Mapping[str,
     """`values`: columns of `spend_group`. Raises `Conflict` for a name that is taken."""
     checked = {"name": checks.text("name", name, longest=100), **_checked(values)}
     with explained(table="spend_group", taken=_taken(name)):
-        return (await session.scalars(insert(SpendGroup).values(checked).returning(SpendGroup))).one()
+        group = (await session.scalars(insert(SpendGroup).values(checked).returning(SpendGroup))).one()
+    await record_change(session, "group", group.id, before=None, after=picked(group, AUDITED))
+    return group
 
 
-async def get_group(session: AsyncSession, *, name: str) -> SpendGroup:
-    group = (await session.scalars(select(SpendGroup).where(SpendGroup.name == name))).one_or_none()
+async def get_group(session: AsyncSession, *, name: str, lock: bool = False) -> SpendGroup:
+    query = select(SpendGroup).where(SpendGroup.name == name)
+    group = (await session.scalars(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     if group is None:
         raise NotFound(f"There is no group {name!r}.", code="group_not_found")
     return group
@@ -98,13 +114,15 @@ async def list_groups(session: AsyncSession, *, limit: int, cursor: str | None) 
 
 async def update_group(session: AsyncSession, *, name: str, changes: Mapping[str, Any]) -> SpendGroup:
     """What is absent stays; None lifts a limit."""
-    group = await get_group(session, name=name)
+    group = await get_group(session, name=name, lock=True)
+    before = picked(group, AUDITED)
     for column, value in _checked({column: value for column, value in changes.items() if column != "name"}).items():
         setattr(group, column, value)
     if "name" in changes:
         group.name = checks.text("name", changes["name"], longest=100)
     with explained(table="spend_group", taken=_taken(group.name)):
         await session.flush()
+    await record_change(session, "group", group.id, before=before, after=picked(group, AUDITED))
     return group
 
 
@@ -115,6 +133,7 @@ async def delete_group(session: AsyncSession, *, name: str) -> None:
         await session.execute(delete(SpendGroup).where(SpendGroup.id == group.id))
     except IntegrityError as used:
         raise Conflict(f"Users or keys are in the group {name!r}. Put them into another one first.", code="group_in_use") from used
+    await record_change(session, "group", group.id, before=picked(group, AUDITED), after=None)
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import Select, delete, exists, func, select, true, update
+from sqlalchemy import Select, delete, exists, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,11 +19,27 @@ from app.catalog import checks
 from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import NotFound
+from app.ledger.audit_entries import picked, record, record_change
 from app.models import KeyMeter, KeyPolicy, PlatformApiKey, RetiredSecret, SpendGroup, User
 from app.paging import Page, cut, decode
 
 LISTING = "keys"
 PREFIX_LENGTH = 10
+AUDITED = (
+    "name",
+    "scope",
+    "models",
+    "allowed_ips",
+    "expires_at",
+    "group",
+    "spend_limit",
+    "daily_limit",
+    "monthly_limit",
+    "rpm",
+    "tpm",
+    "max_concurrency",
+    "disabled",
+)
 _TAKEN = "Another key has this name or secret."
 
 
@@ -95,7 +111,9 @@ async def create_key(session: AsyncSession, *, user_id: str, name: str | None, p
         key_id = (await session.execute(insert(PlatformApiKey).values(values).returning(PlatformApiKey.id))).scalar_one()
     await session.execute(insert(KeyPolicy).values(key_id=key_id, **await _checked_policy(session, policy)))
     await session.execute(insert(KeyMeter).values(key_id=key_id))
-    return await get_key(session, key_id=key_id), secret
+    key = await get_key(session, key_id=key_id)
+    await record_change(session, "key", key_id, before=None, after=picked(key, ("user_id", "key_prefix", *AUDITED)))
+    return key, secret
 
 
 async def get_key(session: AsyncSession, *, key_id: int) -> Key:
@@ -106,11 +124,14 @@ async def get_key(session: AsyncSession, *, key_id: int) -> Key:
     return Key.of(*row)
 
 
-async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None) -> Page[Key]:
-    """Newest first."""
+async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, cursor: str | None, q: str | None = None) -> Page[Key]:
+    """Newest first; those that have `q` in their user's id or their name, or begin with it."""
     query = _keys().order_by(PlatformApiKey.id.desc()).limit(limit + 1)
     if user_id is not None:
         query = query.where(PlatformApiKey.user_id == user_id)
+    if q is not None:
+        contains = [column.icontains(q, autoescape=True) for column in (PlatformApiKey.user_id, PlatformApiKey.name)]
+        query = query.where(or_(*contains, PlatformApiKey.key_prefix.startswith(q[:PREFIX_LENGTH], autoescape=True)))
     if (before := decode(LISTING, cursor, int)) is not None:
         query = query.where(PlatformApiKey.id < before)
     keys = [Key.of(*row) for row in await session.execute(query)]
@@ -119,7 +140,8 @@ async def list_keys(session: AsyncSession, *, user_id: str | None, limit: int, c
 
 async def update_key(session: AsyncSession, *, key_id: int, changes: Mapping[str, Any]) -> Key:
     """`changes`: `name`, `disabled`, `group` and columns of `key_policy`; what is absent stays, None lifts a limit."""
-    await get_key(session, key_id=key_id)
+    await session.execute(select(PlatformApiKey.id).where(PlatformApiKey.id == key_id).with_for_update(key_share=True))
+    before = await get_key(session, key_id=key_id)
     if "name" in changes:
         name = None if changes["name"] is None else _checked_name(changes["name"])
         with explained(table="platform_api_key", taken=_TAKEN):
@@ -131,14 +153,16 @@ async def update_key(session: AsyncSession, *, key_id: int, changes: Mapping[str
     if policy:
         await session.execute(insert(KeyPolicy).values(key_id=key_id).on_conflict_do_nothing())
         await session.execute(update(KeyPolicy).where(KeyPolicy.key_id == key_id).values(policy))
-    return await get_key(session, key_id=key_id)
+    after = await get_key(session, key_id=key_id)
+    await record_change(session, "key", key_id, before=picked(before, AUDITED), after=picked(after, AUDITED))
+    return after
 
 
 async def rotate_key(session: AsyncSession, *, key_id: int, overlap: timedelta = timedelta(0)) -> tuple[Key, str]:
     """A new secret in place of the old one, which goes on working for `overlap`. Without one, it and all that were replaced
     before it stop working when this commits."""
-    locked = select(PlatformApiKey.key_hash).where(PlatformApiKey.id == key_id).with_for_update(key_share=True)
-    old_hash = (await session.execute(locked)).scalar()
+    locked = select(PlatformApiKey.key_hash, PlatformApiKey.key_prefix).where(PlatformApiKey.id == key_id)
+    old_hash, old_prefix = (await session.execute(locked.with_for_update(key_share=True))).one_or_none() or (None, None)
     out_of_use = RetiredSecret.valid_until <= func.clock_timestamp() if overlap else true()
     await session.execute(delete(RetiredSecret).where(RetiredSecret.key_id == key_id, out_of_use))
     if overlap and old_hash is not None:
@@ -151,7 +175,10 @@ async def rotate_key(session: AsyncSession, *, key_id: int, overlap: timedelta =
         )
     secret, stored = _new_secret()
     await session.execute(update(PlatformApiKey).where(PlatformApiKey.id == key_id).values(stored))
-    return await get_key(session, key_id=key_id), secret
+    key = await get_key(session, key_id=key_id)
+    now = picked(key, ("key_prefix", "old_secret_until"))
+    await record(session, "key.rotate", "key", key_id, before={"key_prefix": old_prefix}, after=now)
+    return key, secret
 
 
 def _keys() -> Select[PlatformApiKey, KeyPolicy, KeyMeter, str, datetime]:

@@ -36,15 +36,18 @@ def shown(routes: Sequence[ModelRoute]) -> list[str] | dict[str, str]:
     return {route.pattern: route.upstream_model or route.pattern for route in routes}
 
 
-async def replace_routes(session: AsyncSession, *, upstream_id: int, models: Mapping[str, str | None], priority: int, weight: int) -> None:
-    """The upstream's routes become exactly these; those that stay keep their ids."""
+async def replace_routes(
+    session: AsyncSession, *, upstream_id: int, models: Mapping[str, str | None], priority: int, weight: int, anew: frozenset[str]
+) -> None:
+    """The upstream's routes become exactly these; those that stay keep their ids, and what of `priority` and `weight` is not to be
+    set `anew`."""
     gone = ModelRoute.pattern.not_in(models)
     await session.execute(delete(ModelRoute).where(ModelRoute.upstream_id == upstream_id, gone))
-    model_ids = await _model_ids(session, names=sorted(name for name in models if not name.endswith("*")))
+    ids = await model_ids(session, names=sorted(name for name in models if not name.endswith("*")))
     rows = [
         {
             "upstream_id": upstream_id,
-            "model_id": model_ids.get(name),
+            "model_id": ids.get(name),
             "pattern": name,
             "upstream_model": theirs,
             "priority": priority,
@@ -53,7 +56,7 @@ async def replace_routes(session: AsyncSession, *, upstream_id: int, models: Map
         for name, theirs in models.items()
     ]
     statement = insert(ModelRoute).values(rows)
-    updated = {column: statement.excluded[column] for column in ("model_id", "upstream_model", "priority", "weight")}
+    updated = {column: statement.excluded[column] for column in ("model_id", "upstream_model", *sorted(anew))}
     await session.execute(statement.on_conflict_do_update(constraint="uq_model_route_upstream_pattern", set_=updated))
 
 
@@ -62,7 +65,7 @@ async def routes_of(session: AsyncSession, *, upstream_ids: Sequence[int]) -> li
     return list((await session.scalars(query, execution_options={"populate_existing": True})).all())
 
 
-async def _model_ids(session: AsyncSession, *, names: Sequence[str]) -> dict[str, int]:
+async def model_ids(session: AsyncSession, *, names: Sequence[str]) -> dict[str, int]:
     if not names:
         return {}
     await session.execute(insert(Model).values([{"name": name} for name in names]).on_conflict_do_nothing())

@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog import checks
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import picked, record_change
 from app.models import Model
 from app.paging import Page, cut, decode
 
 LISTING = "models"
+AUDITED = ("context_tokens", "max_output_tokens")
 
 
 async def set_limits(session: AsyncSession, *, name: str, context_tokens: int | None, max_output_tokens: int | None) -> Model:
@@ -23,29 +25,38 @@ async def set_limits(session: AsyncSession, *, name: str, context_tokens: int | 
     if "*" in name:
         raise UnacceptableValue(f"model: limits are those of one model, and {name!r} stands for many")
     limits = _checked({"context_tokens": context_tokens, "max_output_tokens": max_output_tokens})
+    was = (await session.scalars(select(Model).where(Model.name == name).with_for_update(key_share=True))).one_or_none()
+    before = None if was is None else picked(was, AUDITED)
     statement = insert(Model).values(name=name, **limits).on_conflict_do_update(constraint="uq_model_name", set_=limits).returning(Model)
-    return (await session.scalars(statement, execution_options={"populate_existing": True})).one()
+    model = (await session.scalars(statement, execution_options={"populate_existing": True})).one()
+    await record_change(session, "model", name, before=before, after=picked(model, AUDITED))
+    return model
 
 
 async def update_limits(session: AsyncSession, *, name: str, changes: Mapping[str, int | None]) -> Model:
     """`changes`: what is absent stays. Raises `NotFound` and `UnacceptableValue`."""
-    model = await get_model(session, name=name)
+    model = await get_model(session, name=name, lock=True)
+    before = picked(model, AUDITED)
     for limit, tokens in _checked(changes).items():
         setattr(model, limit, tokens)
     await session.flush()
+    await record_change(session, "model", name, before=before, after=picked(model, AUDITED))
     return model
 
 
-async def get_model(session: AsyncSession, *, name: str) -> Model:
-    model = (await session.scalars(select(Model).where(Model.name == name))).one_or_none()
+async def get_model(session: AsyncSession, *, name: str, lock: bool = False) -> Model:
+    query = select(Model).where(Model.name == name)
+    model = (await session.scalars(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     if model is None:
         raise NotFound(f"There is no model {name!r}. PUT makes it, and so does an upstream that names it.", code="model_not_found")
     return model
 
 
-async def list_models(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[Model]:
-    """By name."""
+async def list_models(session: AsyncSession, *, limit: int, cursor: str | None, q: str | None = None) -> Page[Model]:
+    """By name; those that have `q` in it."""
     query = select(Model).order_by(Model.name).limit(limit + 1)
+    if q is not None:
+        query = query.where(Model.name.icontains(q, autoescape=True))
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(Model.name > after)
     return cut((await session.scalars(query)).all(), limit=limit, listing=LISTING, key=lambda model: model.name)

@@ -17,6 +17,7 @@ from app.billing.price import Price
 from app.catalog.price_catalogue import SOURCE, ListPrice, list_price, list_prices, provider_at, provider_ids
 from app.catalog.prices import prices_in_force
 from app.errors import Conflict, UnacceptableValue
+from app.ledger.audit_entries import record_all
 from app.models import Model, ModelPrice, ModelRoute, Upstream
 
 OPERATOR = "operator"
@@ -159,11 +160,15 @@ async def apply(session: AsyncSession, shown: Plan, prices: Mapping[str, ListPri
     every = {"tiers": None, "service_tiers": None, "source": shown.source}
     if shown.prices:
         await session.execute(insert(ModelPrice), [{"model_name": change.model, **every, **change.new} for change in shown.prices])
+        written = [(change.model, change.old, {**change.new, "source": shown.source}) for change in shown.prices]
+        await record_all(session, "price.set", "price", written)
     if shown.limits:
         statement = insert(Model)
         set_anew = {"context_tokens": statement.excluded.context_tokens}
         limits = [{"name": limit.model, "context_tokens": limit.context_tokens} for limit in shown.limits]
         await session.execute(statement.on_conflict_do_update(constraint="uq_model_name", set_=set_anew), limits)
+        tokens = [(limit.model, {"context_tokens": limit.old}, {"context_tokens": limit.context_tokens}) for limit in shown.limits]
+        await record_all(session, "model.change", "model", tokens)
 
 
 def flat(price: Mapping[str, Any]) -> dict[str, Decimal]:

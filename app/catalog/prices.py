@@ -12,10 +12,12 @@ from app.billing.price import Price
 from app.catalog import checks
 from app.catalog.violations import explained
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import picked, record
 from app.models import ModelPrice
 from app.paging import Page, cut, decode
 
 CURRENT, HISTORY = "prices", "price-history"
+AUDITED = ("rates", "tiers", "service_tiers", "source", "effective_from")
 
 
 async def set_price(
@@ -37,11 +39,21 @@ async def set_price(
     if effective_from is not None:
         values["effective_from"] = effective_from
     with explained(table="model_price", taken=f"{model_name!r} has a price from that very time on. Choose a later `effective_from`."):
-        return (await session.scalars(insert(ModelPrice).values(values).returning(ModelPrice))).one()
+        made = (await session.scalars(insert(ModelPrice).values(values).returning(ModelPrice))).one()
+    superseded = await _superseded(session, made)
+    before = None if superseded is None else picked(superseded, AUDITED)
+    await record(session, "price.set", "price", model_name, before=before, after=picked(made, AUDITED))
+    return made
 
 
-async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) -> Page[ModelPrice]:
-    """What is in force now: for each model the latest `effective_from` that has passed. By name."""
+async def _superseded(session: AsyncSession, price: ModelPrice) -> ModelPrice | None:
+    """What would hold at its time without it."""
+    earlier = select(ModelPrice).where(ModelPrice.model_name == price.model_name, ModelPrice.effective_from < price.effective_from)
+    return (await session.scalars(earlier.order_by(ModelPrice.effective_from.desc()).limit(1))).one_or_none()
+
+
+async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None, q: str | None = None) -> Page[ModelPrice]:
+    """What is in force now: for each model the latest `effective_from` that has passed. By name; of those that have `q` in it."""
     query = (
         select(ModelPrice)
         .distinct(ModelPrice.model_name)
@@ -49,10 +61,20 @@ async def list_prices(session: AsyncSession, *, limit: int, cursor: str | None) 
         .order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
         .limit(limit + 1)
     )
+    if q is not None:
+        query = query.where(ModelPrice.model_name.icontains(q, autoescape=True))
     if (after := decode(CURRENT, cursor, str)) is not None:
         query = query.where(ModelPrice.model_name > after)
     prices = (await session.scalars(query)).all()
     return cut(prices, limit=limit, listing=CURRENT, key=lambda price: price.model_name)
+
+
+async def all_prices(session: AsyncSession, *, history: bool) -> Sequence[ModelPrice]:
+    """By name: what is in force now, or all that ever held or will hold."""
+    query = select(ModelPrice).order_by(ModelPrice.model_name, ModelPrice.effective_from.desc())
+    if not history:
+        query = query.distinct(ModelPrice.model_name).where(ModelPrice.effective_from <= func.now())
+    return (await session.scalars(query)).all()
 
 
 async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> list[ModelPrice]:
@@ -66,11 +88,16 @@ async def prices_in_force(session: AsyncSession, *, names: Sequence[str]) -> lis
     return list((await session.scalars(query)).all())
 
 
-async def list_price_history(session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None) -> Page[ModelPrice]:
-    """Past, present and future, the last one set first; of one model, or of all. Raises `NotFound` for a model without any."""
+async def list_price_history(
+    session: AsyncSession, *, model_name: str | None, limit: int, cursor: str | None, q: str | None = None
+) -> Page[ModelPrice]:
+    """Past, present and future, the last one set first; of one model, of those that have `q` in their
+    names, or of all. Raises `NotFound` for a model without any."""
     query = select(ModelPrice).order_by(ModelPrice.id.desc()).limit(limit + 1)
     if model_name is not None:
         query = query.where(ModelPrice.model_name == model_name)
+    if q is not None:
+        query = query.where(ModelPrice.model_name.icontains(q, autoescape=True))
     before = decode(HISTORY, cursor, int)
     if before is not None:
         query = query.where(ModelPrice.id < before)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.vault import Vault
 from app.errors import Conflict, UpstreamFailed
+from app.ledger.audit_entries import SET_ANEW, record
 from app.models import Upstream
 
 
@@ -40,6 +41,7 @@ async def rotate_secrets(session: AsyncSession, *, vault: Vault) -> Rotated:
             continue
         upstream.secret, upstream.more_secrets = first, more or None
         written += len(secrets) - up_to_date
+        await record(session, "upstream.rotate_secrets", "upstream", upstream.id, before=None, after={"encryption": SET_ANEW})
     if unreadable:
         raise Conflict(
             f"Nothing was changed: the secrets of {', '.join(map(repr, unreadable))} can't be read with SECRET_KEY or SECRET_KEY_OLD. "

@@ -12,10 +12,12 @@ from app.billing.price import Price
 from app.catalog import checks
 from app.catalog.violations import explained
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import picked, record
 from app.models import Upstream, UpstreamPrice
 from app.paging import Page, cut, decode
 
 LISTING = "upstream-prices"
+AUDITED = ("model_name", "rates", "tiers", "service_tiers", "effective_from")
 
 
 async def set_upstream_price(
@@ -41,7 +43,9 @@ async def set_upstream_price(
         values["effective_from"] = effective_from
     taken = f"This upstream's {model_name!r} has a price from that very time on. Choose a later `effective_from`."
     with explained(table="upstream_price", taken=taken):
-        return (await session.scalars(insert(UpstreamPrice).values(values).returning(UpstreamPrice))).one()
+        made = (await session.scalars(insert(UpstreamPrice).values(values).returning(UpstreamPrice))).one()
+    await record(session, "upstream_price.set", "upstream", upstream_id, before=None, after=picked(made, AUDITED))
+    return made
 
 
 async def list_upstream_prices(session: AsyncSession, *, upstream_id: int, limit: int, cursor: str | None) -> Page[UpstreamPrice]:

@@ -20,21 +20,40 @@ from app.catalog.model_routes import Models, parse_models, replace_routes, route
 from app.catalog.vault import Vault
 from app.catalog.violations import explained
 from app.errors import NotFound, UnacceptableValue
+from app.ledger.audit_entries import SET_ANEW, picked, record_change
 from app.models import ModelRoute, Upstream
 from app.paging import Page, cut, decode
 
 LISTING = "upstreams"
 PRIORITY, WEIGHT = 0, 1
+ORDER = frozenset({"priority", "weight"})
 LARGEST_PRIORITY, LARGEST_WEIGHT = 1000, 1000
 LONGEST_SECRET = 4096
 HINT_LENGTH = 4
 MOST_SECRETS = 50
 """Beside the first."""
+SECRETS = ("api_key", "api_keys")
+AUDITED = (
+    "name",
+    "base_url",
+    "auth",
+    "api_key_hints",
+    "is_local",
+    "stream_usage",
+    "client_gone",
+    "tags",
+    "protocols",
+    "models",
+    "priority",
+    "weight",
+    "disabled",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRoutes:
-    """`models`: a list where every name goes on as it came, else `{name: the upstream's own}`."""
+    """`models`: a list where every name goes on as it came, else `{name: the upstream's own}`. `priority`, `weight`: of its first
+    route; those of each are in `catalog.routes`."""
 
     id: int
     name: str
@@ -98,12 +117,14 @@ async def create_upstream(
     upstream = Upstream()
     _apply(upstream, {"name": name, "base_url": base_url, **settings}, vault=vault, allow_link_local=allow_link_local)
     routes = parse_models(models)
-    _check_order(priority, weight)
+    check_order(priority, weight)
     session.add(upstream)
     with explained(table="upstream", taken=_taken(name)):
         await session.flush()
-    await replace_routes(session, upstream_id=upstream.id, models=routes, priority=priority, weight=weight)
-    return await get_upstream(session, upstream_id=upstream.id)
+    await replace_routes(session, upstream_id=upstream.id, models=routes, priority=priority, weight=weight, anew=ORDER)
+    made = await get_upstream(session, upstream_id=upstream.id)
+    await record_change(session, "upstream", made.id, before=None, after=picked(made, AUDITED))
+    return made
 
 
 async def get_upstream(session: AsyncSession, *, upstream_id: int) -> UpstreamRoutes:
@@ -133,12 +154,16 @@ async def update_upstream(
 ) -> UpstreamRoutes:
     """What is absent stays. `api_key` None forgets the secret; `models` replaces all of them."""
     upstream = await find_upstream(session, upstream_id=upstream_id, lock=True)
+    before = picked(await get_upstream(session, upstream_id=upstream_id), AUDITED)
     _apply(upstream, changes, vault=vault, allow_link_local=allow_link_local)
     with explained(table="upstream", taken=_taken(upstream.name)):
         await session.flush()
     if changes.keys() & {"models", "priority", "weight"}:
         await _change_routes(session, upstream_id=upstream_id, changes=changes)
-    return await get_upstream(session, upstream_id=upstream_id)
+    changed = await get_upstream(session, upstream_id=upstream_id)
+    secrets = {name: SET_ANEW for name in SECRETS if changes.get(name)}
+    await record_change(session, "upstream", upstream_id, before=before, after=picked(changed, AUDITED) | secrets)
+    return changed
 
 
 async def find_upstream(session: AsyncSession, *, upstream_id: int, lock: bool = False) -> Upstream:
@@ -156,9 +181,10 @@ async def _change_routes(session: AsyncSession, *, upstream_id: int, changes: Ma
     models = parse_models(changes["models"]) if "models" in changes else {route.pattern: route.upstream_model for route in current}
     priority = changes.get("priority", current[0].priority if current else PRIORITY)
     weight = changes.get("weight", current[0].weight if current else WEIGHT)
-    _check_order(priority, weight)
+    check_order(priority, weight)
     if models:
-        await replace_routes(session, upstream_id=upstream_id, models=models, priority=priority, weight=weight)
+        anew = ORDER & changes.keys()
+        await replace_routes(session, upstream_id=upstream_id, models=models, priority=priority, weight=weight, anew=anew)
 
 
 def _apply(upstream: Upstream, values: Mapping[str, Any], *, vault: Vault, allow_link_local: bool) -> None:
@@ -219,7 +245,7 @@ def _stored(field: str, secret: str, *, vault: Vault) -> tuple[bytes, str | None
     return vault.encrypt(secret), secret[-HINT_LENGTH:] if len(secret) >= 4 * HINT_LENGTH else None
 
 
-def _check_order(priority: int, weight: int) -> None:
+def check_order(priority: int, weight: int) -> None:
     if not 0 <= priority <= LARGEST_PRIORITY:
         raise UnacceptableValue(f"priority: must be from 0 (tried first) to {LARGEST_PRIORITY}")
     if not 1 <= weight <= LARGEST_WEIGHT:

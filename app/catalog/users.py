@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,12 +19,14 @@ from app.catalog.groups import group_id_of
 from app.catalog.violations import explained
 from app.errors import Conflict, NotFound
 from app.ledger.accounts import available, ensure_account, set_credit_limit, set_disabled
+from app.ledger.audit_entries import picked, record_change
 from app.models import Account, SpendGroup, User, UserPolicy
 from app.paging import Page, cut, decode
 
 LISTING = "users"
 NO_POLICY: Mapping[str, Any] = {}
 LIMITS = ("rpm", "tpm", "max_concurrency", "daily_limit", "monthly_limit")
+AUDITED = ("name", "credit_limit", "group", *LIMITS, "disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ async def create_user(
     if credit_limit:
         await _set_credit_limit(session, user_id=user_id, credit_limit=credit_limit, default_credit=default_credit)
     await _set_policy(session, user_id=user_id, policy={name: value for name, value in policy.items() if value is not None})
-    return await get_user(session, user_id=user_id, default_credit=default_credit)
+    user = await get_user(session, user_id=user_id, default_credit=default_credit)
+    await record_change(session, "user", user_id, before=None, after=picked(user, (*AUDITED, "credit")))
+    return user
 
 
 async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decimal) -> UserAccount:
@@ -108,9 +112,13 @@ async def get_user(session: AsyncSession, *, user_id: str, default_credit: Decim
     return UserAccount.of(*row, default_credit=default_credit)
 
 
-async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None) -> Page[UserAccount]:
-    """By id, ascending."""
+async def list_users(
+    session: AsyncSession, *, default_credit: Decimal, limit: int, cursor: str | None, q: str | None = None
+) -> Page[UserAccount]:
+    """By id, ascending; those that have `q` in their id or name."""
     query = _users().order_by(User.id).limit(limit + 1)
+    if q is not None:
+        query = query.where(or_(User.id.icontains(q, autoescape=True), User.name.icontains(q, autoescape=True)))
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(User.id > after)
     users = [UserAccount.of(*row, default_credit=default_credit) for row in await session.execute(query)]
@@ -119,7 +127,8 @@ async def list_users(session: AsyncSession, *, default_credit: Decimal, limit: i
 
 async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[str, Any], default_credit: Decimal) -> UserAccount:
     """`changes`: `name`, `credit_limit`, `disabled`, `group` and limits; what is absent stays, None lifts a limit."""
-    await get_user(session, user_id=user_id, default_credit=default_credit)
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    before = await get_user(session, user_id=user_id, default_credit=default_credit)
     if "name" in changes:
         name = changes["name"]
         with explained(table="users", taken="Another user has this name."):
@@ -131,7 +140,9 @@ async def update_user(session: AsyncSession, *, user_id: str, changes: Mapping[s
     if "disabled" in changes:
         await set_disabled(session, user_id=user_id, disabled=changes["disabled"], default_credit=default_credit)
     await _set_policy(session, user_id=user_id, policy={name: changes[name] for name in ("group", *LIMITS) if name in changes})
-    return await get_user(session, user_id=user_id, default_credit=default_credit)
+    after = await get_user(session, user_id=user_id, default_credit=default_credit)
+    await record_change(session, "user", user_id, before=picked(before, AUDITED), after=picked(after, AUDITED))
+    return after
 
 
 def _unopened(default_credit: Decimal) -> Account:

@@ -78,6 +78,10 @@ def _share(secrets: dict[str, str], url: str) -> None:
     os.environ[DEMO_SECRET] = hashlib.sha256(f"demo {secrets['SECRET_KEY']}".encode()).hexdigest()
 
 
+STARTING = "start"
+"""Who has made the demo and the providers, to the audit entries."""
+
+
 async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
     """Makes the demo on an empty embedded database, and adds providers. Returns the demo's key, while there is a demo."""
     assert settings.database_url is not None
@@ -85,7 +89,7 @@ async def _first_start(settings: Settings, *, is_embedded: bool) -> str | None:
     vault = Vault.of(settings)
     base_url, secret = own_url(settings) + PATH, os.environ[DEMO_SECRET]
     try:
-        async with database.transaction() as session:
+        async with database.transaction(actor=STARTING) as session:
             if is_embedded and await is_empty(session):
                 add_secrets(settings.data_dir, {DEMO_KEY: await make_demo(session, vault=vault, base_url=base_url, secret=secret)})
             has_demo = is_embedded and await move_demo(session, vault=vault, base_url=base_url, secret=secret)

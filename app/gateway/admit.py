@@ -107,6 +107,21 @@ class Admitter:
         """`place`: the upstream that alone can serve the call. Raises what refuses a call: 400, 401, 402, 403, 404, 429, 503."""
         if not self.spool.accepting:
             raise Unavailable("Calls can't be recorded safely at the moment, so none is made. Try again shortly.", code="spool_unavailable")
+        call = self.plan(protocol, request, caller, record, place=place)
+        decision = self.refused_until.known(caller.key_id) or await self._hold(call)
+        if decision.outcome == "credit":
+            decision = await self._try_less(call, decision)
+        if decision.outcome != "granted":
+            self.refused_until.remember(caller.key_id, decision)
+            raise self._refusal(call, decision)
+        call.rate_headers = rate_headers(decision)
+        record.admitted(ceiling=call.ceiling, open_ended=call.open_ended, max_tokens_applied=call.output_limit_applied)
+        return call
+
+    def plan(
+        self, protocol: Protocol, request: CallRequest, caller: Caller, record: CallRecord, *, place: int | None = None
+    ) -> AdmittedCall:
+        """What would be held for the call, and nothing is. Raises what refuses it whatever the account has: 400, 403, 404."""
         routes = in_order(self._routes(caller, protocol, request, place), request.affinity or record.session)
         record.routed(routes[0])
         price = record.price = self._price(request, record)
@@ -118,15 +133,14 @@ class Admitter:
         open_ended = request.open_ended or is_guess
         call = AdmittedCall(protocol, request, caller, record, routes, price, limits, open_ended)
         call.set_bound(bound)
-        decision = self.refused_until.known(caller.key_id) or await self._hold(call)
-        if decision.outcome == "credit":
-            decision = await self._try_less(call, decision)
-        if decision.outcome != "granted":
-            self.refused_until.remember(caller.key_id, decision)
-            raise self._refusal(call, decision)
-        call.rate_headers = rate_headers(decision)
-        record.admitted(ceiling=call.ceiling, open_ended=open_ended, max_tokens_applied=call.output_limit_applied)
         return call
+
+    async def fit(self, call: AdmittedCall, available: Decimal) -> bool:
+        """As `admit` does for a call whose ceiling is more than `available`: whether it fits after all."""
+        if call.ceiling <= available:
+            return True
+        await self._count_input(call)
+        return self._fit_output(call, available)
 
     def _routes(self, caller: Caller, protocol: Protocol, request: CallRequest, place: int | None) -> tuple[Route, ...]:
         if not caller.may_use(request.model):
@@ -199,21 +213,29 @@ class Admitter:
 
     async def _try_less(self, call: AdmittedCall, decision: Decision) -> Decision:
         """Counts the input instead of bounding it by its bytes, then lowers the output limit where the client left it open."""
-        request = call.request
-        call.set_bound(replace(call.bound, input_tokens=await self._counted_input(call)))
-        may_limit = request.output_limit is None and request.takes_limit and self.settings.output_limit == "apply"
+        await self._count_input(call)
         for _ in range(3):  # the balance may move between two looks at it
-            available = decision.available or Decimal(0)
-            if call.ceiling > available:
-                fitting = call.affordable(available)
-                if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
-                    break
-                call.set_bound(replace(call.bound, output_tokens=fitting * request.choices + request.extra_output))
-                call.output_limit_applied = fitting
+            if not self._fit_output(call, decision.available or Decimal(0)):
+                break
             decision = await self._hold(call)
             if decision.outcome != "credit":
                 break
         return decision
+
+    def _fit_output(self, call: AdmittedCall, available: Decimal) -> bool:
+        """Whether the call fits, maybe with a lower output limit than would be held without one of the client's own."""
+        if call.ceiling <= available:
+            return True
+        request, fitting = call.request, call.affordable(available)
+        may_limit = request.output_limit is None and request.takes_limit and self.settings.output_limit == "apply"
+        if not may_limit or fitting < SMALLEST_APPLIED_LIMIT:
+            return False
+        call.set_bound(replace(call.bound, output_tokens=fitting * request.choices + request.extra_output))
+        call.output_limit_applied = fitting
+        return True
+
+    async def _count_input(self, call: AdmittedCall) -> None:
+        call.set_bound(replace(call.bound, input_tokens=await self._counted_input(call)))
 
     async def _counted_input(self, call: AdmittedCall) -> int:
         """No more than the bound by bytes. What isn't text, such as the JSON around it, still counts by its bytes."""

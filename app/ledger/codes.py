@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.billing.code import new_code, read_code
 from app.errors import Conflict, LimitExceeded, NotFound, ProxyError, UnacceptableValue
 from app.ledger.accounts import lock_account
+from app.ledger.audit_entries import record, record_change
 from app.ledger.credits import check_amount, check_texts, enter
 from app.models import CodeBatch, CodeGuesses, CreditEntry, RedemptionCode
 from app.paging import Page, cut, decode
@@ -77,6 +78,8 @@ async def make_codes(
     codes = [new_code() for _ in range(count)]
     rows = [{"batch_id": batch.id, "code_hash": _hashed(read_code(code)), "ending": code[-4:]} for code in codes]
     await session.execute(insert(RedemptionCode), rows)
+    told = {"amount": amount, "count": count, "expires_at": expires_at, "note": note}
+    await record_change(session, "codes", batch.id, before=None, after=told)
     return batch, codes
 
 
@@ -138,6 +141,7 @@ async def void_codes(session: AsyncSession, *, batch_id: int) -> BatchCount:
         batch.voided_at = func.clock_timestamp()
         await session.flush()
         await session.refresh(batch)
+        await record(session, "codes.void", "codes", batch.id, before=None, after={"voided_at": batch.voided_at})
     [counts] = await _count(session, [batch])
     return counts
 

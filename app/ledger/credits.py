@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Conflict, NotFound, UnacceptableValue
 from app.ledger.accounts import available, lock_account
+from app.ledger.audit_entries import record
 from app.models import Account, CreditEntry, User
 from app.paging import Page, cut, decode
 
@@ -41,9 +42,13 @@ async def enter(session: AsyncSession, account: Account, entry: CreditEntry) -> 
     """Writes an entry and changes the credit by it, under the account's lock. Every entry but an account's first comes by here."""
     _refuse_overdraft(account, entry.amount)
     session.add(entry)
+    before = account.credit
     account.credit += entry.amount
     await session.flush()
     await session.refresh(entry)
+    told = {"amount": entry.amount, "note": entry.note, "entry_id": entry.id, "request_id": entry.request_id and str(entry.request_id)}
+    after = {"credit": account.credit} | {name: value for name, value in told.items() if value is not None}
+    await record(session, _action(entry), "user", entry.user_id, before={"credit": before}, after=after)
     return entry
 
 
@@ -100,3 +105,9 @@ def _refuse_overdraft(account: Account, amount: Decimal) -> None:
         )
     if abs(account.credit + amount) > LARGEST_CREDIT:
         raise Conflict(f"An account's credit stays between -{LARGEST_CREDIT} and {LARGEST_CREDIT}.", code="credit_out_of_range")
+
+
+def _action(entry: CreditEntry) -> str:
+    if entry.code_id is not None:
+        return "credit.redeem"
+    return "credit.add" if entry.request_id is None else "credit.refund"

@@ -1,9 +1,11 @@
 """The tables, one a file. Importing this package registers them all on `app.database.Base`."""
 
 from app.models.account import Account
+from app.models.admin_token import AdminToken
 from app.models.api_call_log import ApiCallLog
 from app.models.archive_file import ArchiveFile
 from app.models.archived_usage import ArchivedUsage
+from app.models.audit_entry import AuditEntry
 from app.models.background_call import BackgroundCall
 from app.models.call_hold import CallHold
 from app.models.catalog_version import CatalogVersion
@@ -29,9 +31,11 @@ from app.models.user_policy import UserPolicy
 
 __all__ = [
     "Account",
+    "AdminToken",
     "ApiCallLog",
     "ArchiveFile",
     "ArchivedUsage",
+    "AuditEntry",
     "BackgroundCall",
     "CallHold",
     "CatalogVersion",

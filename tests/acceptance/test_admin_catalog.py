@@ -125,7 +125,7 @@ def test_health(proxy: Proxy) -> None:
 
 
 def test_openapi_documents_every_route_with_examples(proxy: Proxy) -> None:
-    paths = httpx.get(f"{proxy.url}/openapi.json", trust_env=False).json()["paths"]
+    paths = httpx.get(f"{proxy.url}/openapi.json", trust_env=False, timeout=60).json()["paths"]
     documented = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     anonymous = {re.sub(r"{[^}]*}", "{}", route) for route in documented}
     assert {route.strip() for route in ROUTES.split(",")} - anonymous == set()
@@ -137,6 +137,6 @@ def test_openapi_documents_every_route_with_examples(proxy: Proxy) -> None:
 
 
 def _refers_to_example(proxy: Proxy, operation: dict[str, dict[str, object]]) -> bool:
-    schemas = httpx.get(f"{proxy.url}/openapi.json", trust_env=False).json()["components"]["schemas"]
+    schemas = httpx.get(f"{proxy.url}/openapi.json", trust_env=False, timeout=60).json()["components"]["schemas"]
     names = [part.split("'")[0] for part in str(operation["requestBody"]).split("#/components/schemas/")[1:]]
     return any("example" in str(schemas[one]) for one in names)

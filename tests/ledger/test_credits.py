@@ -1,6 +1,8 @@
 """Money paid in and taken back: every entry once, and the entries are the credit."""
 
 import asyncio
+import os
+import pwd
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -26,6 +28,18 @@ def test_a_payment_is_an_entry_and_credit(ledger: Replica, db: Database, new_pay
     assert (entry.user_id, entry.amount, entry.note) == (payer.user_id, Decimal("12.3456"), "invoice 7")
     assert entries(db, payer.user_id) == [1, Decimal("12.3456")]
     assert_entries_are_the_credit(db, payer.user_id)
+
+
+def test_an_audit_entry_names_the_systems_user_where_no_operator_is(
+    ledger: Replica, db: Database, new_payer: Callable[..., Payer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payer = new_payer()
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+
+    post(ledger, payer, "3")
+
+    [entry] = db.fetch("SELECT actor, action, after FROM aigcspace.audit_entry WHERE object_id = $1", payer.user_id)
+    assert (entry["actor"], entry["action"]) == (f"cli:{pwd.getpwuid(os.getuid()).pw_name}", "credit.add")
 
 
 def test_credit_can_be_held_as_soon_as_it_is_there(ledger: Replica, new_payer: Callable[..., Payer]) -> None:

@@ -2,17 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Query
 from pydantic import Field
 
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request
 from app.api.problems import documented
 from app.ledger.codes import MOST_CODES, BatchCount, list_batches, list_codes, make_codes, void_codes
 
-router = APIRouter(
-    prefix="/admin/codes", tags=["Redemption codes"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
-)
+router = admin_router("/codes", tag="Redemption codes")
 
 
 class NewBatch(Request):
@@ -38,11 +37,6 @@ class BatchAnswer(Answer):
     voided: int = Field(examples=[0])
 
 
-class BatchPage(Answer):
-    data: list[BatchAnswer]
-    next_cursor: str | None
-
-
 class MadeBatch(Answer):
     id: int = Field(examples=[1])
     amount: Money = Field(examples=["10.0000"])
@@ -63,11 +57,6 @@ class CodeAnswer(Answer):
     redeemed_by: str | None = Field(description="The user.", examples=["alice"])
 
 
-class CodePage(Answer):
-    data: list[CodeAnswer]
-    next_cursor: str | None
-
-
 @router.post("", status_code=201, summary="Make a batch of codes")
 async def make(services: ServicesOf, body: NewBatch) -> MadeBatch:
     async with services.database.transaction() as session:
@@ -77,11 +66,11 @@ async def make(services: ServicesOf, body: NewBatch) -> MadeBatch:
 
 
 @router.get("", summary="List batches")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> BatchPage:
+async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> PageOf[BatchAnswer]:
     """Newest first, with what became of their codes."""
     async with services.database.reading() as session:
         page = await list_batches(session, limit=limit, cursor=cursor)
-    return BatchPage(data=[_shown(counts) for counts in page.rows], next_cursor=page.next_cursor)
+    return PageOf[BatchAnswer](data=[_shown(counts) for counts in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/single", summary="Find single codes")
@@ -91,7 +80,7 @@ async def list_single(
     batch_id: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> CodePage:
+) -> PageOf[CodeAnswer]:
     """Newest first; those of one batch, those that end so, or all."""
     async with services.database.reading() as session:
         page = await list_codes(session, batch_id=batch_id, ending=ending, limit=limit, cursor=cursor)
@@ -108,7 +97,7 @@ async def list_single(
         )
         for known in page.rows
     ]
-    return CodePage(data=codes, next_cursor=page.next_cursor)
+    return PageOf[CodeAnswer](data=codes, next_cursor=page.next_cursor)
 
 
 @router.delete("/{batch_id}", summary="Void the codes of a batch that are left", responses=documented(404))

@@ -3,17 +3,16 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import Header
 from pydantic import Field
 
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, UserId
 from app.api.problems import documented
 from app.ledger.credits import add_credit, list_credits
 
-router = APIRouter(
-    prefix="/admin/users", tags=["Users and credit"], dependencies=[Depends(require_admin)], responses=documented(401, 404, 422, 503)
-)
+router = admin_router("/users", tag="Users and credit")
 
 IdempotencyKey = Annotated[
     str | None,
@@ -42,12 +41,7 @@ class CreditAnswer(Answer):
     code_id: int | None = Field(description="The redemption code that it was redeemed with.")
 
 
-class CreditPage(Answer):
-    data: list[CreditAnswer]
-    next_cursor: str | None
-
-
-@router.post("/{user_id:path}/credits", status_code=201, summary="Add credit, or take it back", responses=documented(409))
+@router.post("/{user_id:path}/credits", status_code=201, summary="Add credit, or take it back", responses=documented(404, 409))
 async def add(services: ServicesOf, user_id: UserId, body: NewCredit, idempotency_key: IdempotencyKey = None) -> CreditAnswer:
     """409 `insufficient_available` where more would be taken back than is available, `idempotency_key_reused` where the key
     came with another amount or note before."""
@@ -63,9 +57,9 @@ async def add(services: ServicesOf, user_id: UserId, body: NewCredit, idempotenc
     return CreditAnswer.model_validate(entry)
 
 
-@router.get("/{user_id:path}/credits", summary="List credit entries")
-async def list_all(services: ServicesOf, user_id: UserId, limit: Limit = 100, cursor: Cursor = None) -> CreditPage:
+@router.get("/{user_id:path}/credits", summary="List credit entries", responses=documented(404))
+async def list_all(services: ServicesOf, user_id: UserId, limit: Limit = 100, cursor: Cursor = None) -> PageOf[CreditAnswer]:
     """Newest first. Their sum is the account's credit."""
     async with services.database.reading() as session:
         page = await list_credits(session, user_id=user_id, limit=limit, cursor=cursor)
-    return CreditPage(data=[CreditAnswer.model_validate(entry) for entry in page.rows], next_cursor=page.next_cursor)
+    return PageOf[CreditAnswer].of(page)

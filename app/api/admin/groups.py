@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import Path
 from pydantic import MISSING, Field
 
 from app.api.admin.keys import Count, Models, PeriodLimit
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request
 from app.api.problems import documented
 from app.catalog.groups import create_group, delete_group, get_group, list_groups, update_group
 
-router = APIRouter(prefix="/admin/groups", tags=["Groups"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503))
+router = admin_router("/groups", tag="Groups")
 
 Name = Annotated[str, Field(min_length=1, max_length=100, description="Unique.", examples=["vip"])]
 GroupName = Annotated[str, Path(min_length=1, max_length=100, examples=["vip"])]
@@ -66,11 +67,6 @@ class GroupAnswer(Answer):
     created_at: Moment
 
 
-class GroupPage(Answer):
-    data: list[GroupAnswer]
-    next_cursor: str | None
-
-
 @router.post("", status_code=201, summary="Create a group", responses=documented(409))
 async def create(services: ServicesOf, body: NewGroup) -> GroupAnswer:
     """Users and keys are put into it with `group`."""
@@ -80,11 +76,11 @@ async def create(services: ServicesOf, body: NewGroup) -> GroupAnswer:
 
 
 @router.get("", summary="List groups")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> GroupPage:
+async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> PageOf[GroupAnswer]:
     """By name."""
     async with services.database.reading() as session:
         page = await list_groups(session, limit=limit, cursor=cursor)
-    return GroupPage(data=[GroupAnswer.model_validate(group) for group in page.rows], next_cursor=page.next_cursor)
+    return PageOf[GroupAnswer].of(page)
 
 
 @router.get("/{name:path}", summary="Show a group", responses=documented(404))

@@ -3,15 +3,16 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Query
 from pydantic import MISSING, Field
 
-from app.api.dependencies import ServicesOf, require_admin
-from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request, Text
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
+from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request, Search, Text
 from app.api.problems import documented
 from app.catalog.keys import create_key, get_key, list_keys, rotate_key, update_key
 
-router = APIRouter(prefix="/admin/keys", tags=["Keys"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503))
+router = admin_router("/keys", tag="Keys")
 
 Name = Annotated[str, Field(min_length=1, max_length=255, examples=["laptop"])]
 Models = Annotated[
@@ -99,11 +100,6 @@ class KeyWithSecret(KeyAnswer):
     key: str = Field(description="Shown this once: only its hash is kept.", examples=["sk-Zk3v9Qa7…"])
 
 
-class KeyPage(Answer):
-    data: list[KeyAnswer]
-    next_cursor: str | None
-
-
 @router.post("", status_code=201, summary="Create a key", responses=documented(404, 409))
 async def create(services: ServicesOf, body: NewKey) -> KeyWithSecret:
     """The answer holds the key itself, which is shown this once."""
@@ -117,13 +113,14 @@ async def create(services: ServicesOf, body: NewKey) -> KeyWithSecret:
 async def list_all(
     services: ServicesOf,
     user_id: Annotated[Text | None, Query(description="Only this user's.")] = None,
+    q: Annotated[Search, Query(description="Only those that have this in their user's id or their name, or begin with it.")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> KeyPage:
+) -> PageOf[KeyAnswer]:
     """Newest first; disabled keys too."""
     async with services.database.reading() as session:
-        page = await list_keys(session, user_id=user_id, limit=limit, cursor=cursor)
-    return KeyPage(data=[KeyAnswer.model_validate(key) for key in page.rows], next_cursor=page.next_cursor)
+        page = await list_keys(session, user_id=user_id, q=q, limit=limit, cursor=cursor)
+    return PageOf[KeyAnswer].of(page)
 
 
 @router.get("/{key_id}", summary="Show a key with its limits and use", responses=documented(404))

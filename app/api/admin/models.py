@@ -2,17 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
 from pydantic import MISSING, Field
 
-from app.api.dependencies import ServicesOf, require_admin
-from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, ModelName, Moment, Request
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
+from app.api.fields import LARGEST_INTEGER, Answer, Cursor, Limit, ModelName, Moment, Request, Search
 from app.api.problems import documented
 from app.catalog.models import get_model, list_models, set_limits, update_limits
 
-router = APIRouter(
-    prefix="/admin/models", tags=["Model limits"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
-)
+router = admin_router("/models", tag="Model limits")
 
 ContextTokens = Annotated[
     int,
@@ -50,12 +48,7 @@ class ModelAnswer(Answer):
     created_at: Moment
 
 
-class ModelPage(Answer):
-    data: list[ModelAnswer]
-    next_cursor: str | None
-
-
-@router.put("/{model:path}", summary="Set a model's limits")
+@router.put("/{model:path}", summary="Set a model's limits", responses=documented(404))
 async def put(services: ServicesOf, model: ModelName, body: Limits) -> ModelAnswer:
     """Both of them; one that is left out is unknown from then on. The model is made where there is none."""
     async with services.changing_catalog() as session:
@@ -64,11 +57,11 @@ async def put(services: ServicesOf, model: ModelName, body: Limits) -> ModelAnsw
 
 
 @router.get("", summary="List models with their limits")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> ModelPage:
+async def list_all(services: ServicesOf, q: Search = None, limit: Limit = 100, cursor: Cursor = None) -> PageOf[ModelAnswer]:
     """By name: those that upstreams name, and those that were given limits."""
     async with services.database.reading() as session:
-        page = await list_models(session, limit=limit, cursor=cursor)
-    return ModelPage(data=[ModelAnswer.model_validate(model) for model in page.rows], next_cursor=page.next_cursor)
+        page = await list_models(session, q=q, limit=limit, cursor=cursor)
+    return PageOf[ModelAnswer].of(page)
 
 
 @router.get("/{model:path}", summary="Show a model's limits", responses=documented(404))

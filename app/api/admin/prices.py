@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Query
 from pydantic import Field
 
-from app.api.dependencies import ServicesOf, require_admin
-from app.api.fields import Answer, Cursor, Limit, ModelName, Moment, MomentIn, Rate, Request
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
+from app.api.fields import Answer, Cursor, Limit, ModelName, Moment, MomentIn, Rate, Request, Search
 from app.api.problems import documented
 from app.catalog.prices import list_price_history, list_prices, set_price
 from app.models import ModelPrice
 
-router = APIRouter(prefix="/admin/prices", tags=["Prices"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503))
+router = admin_router("/prices", tag="Prices")
 
 Rates = Annotated[
     dict[str, Rate],
@@ -43,11 +44,8 @@ class Tier(Request):
     service_tiers: ServiceTiers | None = Field(default=None, description="Of calls of that size; they stand above all other rates.")
 
 
-class NewPrice(Request):
+class Terms(Request):
     rates: Rates
-    effective_from: MomentIn | None = Field(
-        default=None, description="ISO 8601; without a zone it is UTC. By default now.", examples=["2030-01-01T00:00:00Z"]
-    )
     tiers: list[Tier] | None = Field(
         default=None,
         max_length=20,
@@ -55,6 +53,24 @@ class NewPrice(Request):
         examples=[[{"above_input_tokens": 200000, "rates": {"input": "0.30"}}]],
     )
     service_tiers: ServiceTiers | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As `Price.parse` takes them."""
+        tiers = [
+            {
+                "above_input_tokens": tier.above_input_tokens,
+                "rates": _texts(tier.rates or {}),
+                "service_tiers": _by_service(tier.service_tiers),
+            }
+            for tier in self.tiers or ()
+        ]
+        return {"rates": _texts(self.rates), "tiers": tiers, "service_tiers": _by_service(self.service_tiers)}
+
+
+class NewPrice(Terms):
+    effective_from: MomentIn | None = Field(
+        default=None, description="ISO 8601; without a zone it is UTC. By default now.", examples=["2030-01-01T00:00:00Z"]
+    )
 
 
 class TierAnswer(Answer):
@@ -74,23 +90,11 @@ class PriceAnswer(Answer):
     created_at: Moment
 
 
-class PricePage(Answer):
-    data: list[PriceAnswer]
-    next_cursor: str | None
-
-
-@router.put("/{model:path}", summary="Set a model's price", responses=documented(409))
+@router.put("/{model:path}", summary="Set a model's price", responses=documented(404, 409))
 async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAnswer:
     """A new dated price, which supersedes the one before from `effective_from` on. Rows keep the price that they were billed by."""
     async with services.changing_catalog() as session:
-        price = await set_price(
-            session,
-            model_name=model,
-            rates=texts(body.rates),
-            tiers=tiers_of(body),
-            effective_from=body.effective_from,
-            service_tiers=by_service(body.service_tiers),
-        )
+        price = await set_price(session, model_name=model, effective_from=body.effective_from, **body.written())
     return _answer(price)
 
 
@@ -98,39 +102,35 @@ async def put(services: ServicesOf, model: ModelName, body: NewPrice) -> PriceAn
 async def list_all(
     services: ServicesOf,
     history: Annotated[bool, Query(description="All that ever held or will hold, the last one set first.")] = False,
+    q: Search = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> PricePage:
+) -> PageOf[PriceAnswer]:
     """What is in force now, by model; with `history=true` all."""
     async with services.database.reading() as session:
         if history:
-            page = await list_price_history(session, model_name=None, limit=limit, cursor=cursor)
+            page = await list_price_history(session, model_name=None, q=q, limit=limit, cursor=cursor)
         else:
-            page = await list_prices(session, limit=limit, cursor=cursor)
-    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+            page = await list_prices(session, q=q, limit=limit, cursor=cursor)
+    return PageOf[PriceAnswer](data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
+# the last decorator is the first route
 @router.get("/{model:path}", summary="Show the prices of one model", responses=documented(404))
-async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, cursor: Cursor = None) -> PricePage:
+@router.get("/{model:path}/history", summary="Show the prices of one model", responses=documented(404))
+async def show(services: ServicesOf, model: ModelName, limit: Limit = 100, cursor: Cursor = None) -> PageOf[PriceAnswer]:
     """Past, present and future, the last one set first."""
     async with services.database.reading() as session:
         page = await list_price_history(session, model_name=model, limit=limit, cursor=cursor)
-    return PricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+    return PageOf[PriceAnswer](data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
-def tiers_of(body: NewPrice) -> list[dict[str, Any]]:
-    return [
-        {"above_input_tokens": tier.above_input_tokens, "rates": texts(tier.rates or {}), "service_tiers": by_service(tier.service_tiers)}
-        for tier in body.tiers or ()
-    ]
-
-
-def texts(rates: dict[str, Rate]) -> dict[str, str]:
+def _texts(rates: dict[str, Rate]) -> dict[str, str]:
     return {meter: str(rate) for meter, rate in rates.items()}
 
 
-def by_service(service_tiers: dict[str, dict[str, Rate]] | None) -> dict[str, dict[str, str]]:
-    return {name: texts(rates) for name, rates in (service_tiers or {}).items()}
+def _by_service(service_tiers: dict[str, dict[str, Rate]] | None) -> dict[str, dict[str, str]]:
+    return {name: _texts(rates) for name, rates in (service_tiers or {}).items()}
 
 
 def _answer(price: ModelPrice) -> PriceAnswer:

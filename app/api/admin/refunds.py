@@ -12,7 +12,9 @@ from app.api.problems import documented
 from app.ledger.refunds import refund_call
 from app.reports.calls import EVERYTHING, get_call
 
-router = APIRouter(prefix="/logs", tags=["Logs"], dependencies=[Depends(require_admin)], responses=documented(401, 404, 422, 503))
+router = APIRouter(
+    prefix="/logs", tags=["Logs"], dependencies=[Depends(require_admin)], responses=documented(400, 401, 403, 404, 413, 422, 503)
+)
 
 
 class NewRefund(Request):

@@ -1,18 +1,16 @@
 """`/admin/upstreams/{id}/prices`: what an upstream charges the operator."""
 
-from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from app.api.admin.prices import NewPrice, TierAnswer, by_service, texts, tiers_of
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.prices import NewPrice, TierAnswer
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, ModelName, Moment, NumericId
 from app.api.problems import documented
 from app.catalog.upstream_prices import list_upstream_prices, set_upstream_price
 from app.models import UpstreamPrice
 
-router = APIRouter(
-    prefix="/admin/upstreams", tags=["Prices"], dependencies=[Depends(require_admin)], responses=documented(401, 404, 422, 503)
-)
+router = admin_router("/upstreams", tag="Prices")
 
 
 class UpstreamPriceAnswer(Answer):
@@ -26,33 +24,22 @@ class UpstreamPriceAnswer(Answer):
     created_at: Moment
 
 
-class UpstreamPricePage(Answer):
-    data: list[UpstreamPriceAnswer]
-    next_cursor: str | None
-
-
-@router.put("/{upstream_id}/prices/{model:path}", summary="Set what an upstream charges you for a model", responses=documented(409))
+@router.put("/{upstream_id}/prices/{model:path}", summary="Set what an upstream charges you for a model", responses=documented(404, 409))
 async def put(services: ServicesOf, upstream_id: NumericId, model: ModelName, body: NewPrice) -> UpstreamPriceAnswer:
     """A new dated price. Rows of calls that are served there from `effective_from` on keep what they cost you, as `upstream_cost`."""
     async with services.changing_catalog() as session:
         price = await set_upstream_price(
-            session,
-            upstream_id=upstream_id,
-            model_name=model,
-            rates=texts(body.rates),
-            tiers=tiers_of(body),
-            effective_from=body.effective_from,
-            service_tiers=by_service(body.service_tiers),
+            session, upstream_id=upstream_id, model_name=model, effective_from=body.effective_from, **body.written()
         )
     return _answer(price)
 
 
-@router.get("/{upstream_id}/prices", summary="List what an upstream charges you")
-async def list_all(services: ServicesOf, upstream_id: NumericId, limit: Limit = 100, cursor: Cursor = None) -> UpstreamPricePage:
+@router.get("/{upstream_id}/prices", summary="List what an upstream charges you", responses=documented(404))
+async def list_all(services: ServicesOf, upstream_id: NumericId, limit: Limit = 100, cursor: Cursor = None) -> PageOf[UpstreamPriceAnswer]:
     """Past, present and future, the last one set first."""
     async with services.database.reading() as session:
         page = await list_upstream_prices(session, upstream_id=upstream_id, limit=limit, cursor=cursor)
-    return UpstreamPricePage(data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
+    return PageOf[UpstreamPriceAnswer](data=[_answer(price) for price in page.rows], next_cursor=page.next_cursor)
 
 
 def _answer(price: UpstreamPrice) -> UpstreamPriceAnswer:

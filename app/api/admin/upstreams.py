@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
 from pydantic import MISSING, Field
 
-from app.api.dependencies import ServicesOf, require_admin
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
 from app.api.fields import Answer, Cursor, Limit, Moment, NumericId, Request
 from app.api.problems import documented
 from app.catalog.model_routes import MOST_MODELS
@@ -13,9 +13,7 @@ from app.catalog.offered import offered_models
 from app.catalog.probe import probe_upstream
 from app.catalog.upstreams import UpstreamRoutes, create_upstream, get_upstream, list_upstreams, update_upstream
 
-router = APIRouter(
-    prefix="/admin/upstreams", tags=["Upstreams"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
-)
+router = admin_router("/upstreams", tag="Upstreams")
 
 Name = Annotated[str, Field(min_length=1, max_length=100, description="Unique.", examples=["openai"])]
 BaseUrl = Annotated[
@@ -146,11 +144,6 @@ class UpstreamAnswer(Answer):
     )
 
 
-class UpstreamPage(Answer):
-    data: list[UpstreamAnswer]
-    next_cursor: str | None
-
-
 class Probe(Request):
     model: str | None = Field(
         default=None,
@@ -197,11 +190,11 @@ async def create(services: ServicesOf, body: NewUpstream) -> UpstreamAnswer:
 
 
 @router.get("", summary="List upstreams")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> UpstreamPage:
+async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> PageOf[UpstreamAnswer]:
     """By id, ascending; disabled ones too."""
     async with services.database.reading() as session:
         page = await list_upstreams(session, limit=limit, cursor=cursor)
-    return UpstreamPage(data=[_shown(services, upstream) for upstream in page.rows], next_cursor=page.next_cursor)
+    return PageOf[UpstreamAnswer](data=[_shown(services, upstream) for upstream in page.rows], next_cursor=page.next_cursor)
 
 
 @router.get("/{upstream_id}", summary="Show an upstream", responses=documented(404))

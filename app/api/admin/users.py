@@ -2,18 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
 from pydantic import MISSING, Field
 
 from app.api.admin.keys import Count, Group, PeriodLimit
-from app.api.dependencies import ServicesOf, require_admin
-from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, UserId
+from app.api.admin.shapes import PageOf, admin_router
+from app.api.dependencies import ServicesOf
+from app.api.fields import Answer, Cursor, Limit, Moment, Money, MoneyIn, Request, Search, UserId
 from app.api.problems import documented
 from app.catalog.users import LIMITS, create_user, get_user, list_users, update_user
 
-router = APIRouter(
-    prefix="/admin/users", tags=["Users and credit"], dependencies=[Depends(require_admin)], responses=documented(401, 422, 503)
-)
+router = admin_router("/users", tag="Users and credit")
 
 CreditLimit = Annotated[
     MoneyIn,
@@ -73,11 +71,6 @@ class UserAnswer(Answer):
     )
 
 
-class UserPage(Answer):
-    data: list[UserAnswer]
-    next_cursor: str | None
-
-
 @router.post("", status_code=201, summary="Create a user with an account", responses=documented(409))
 async def create(services: ServicesOf, body: NewUser) -> UserAnswer:
     """The account opens with `DEFAULT_CREDIT`. An id that exists is refused with 409."""
@@ -94,11 +87,11 @@ async def create(services: ServicesOf, body: NewUser) -> UserAnswer:
 
 
 @router.get("", summary="List users")
-async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = None) -> UserPage:
+async def list_all(services: ServicesOf, q: Search = None, limit: Limit = 100, cursor: Cursor = None) -> PageOf[UserAnswer]:
     """By id, ascending; disabled users too."""
     async with services.database.reading() as session:
-        page = await list_users(session, default_credit=services.settings.default_credit, limit=limit, cursor=cursor)
-    return UserPage(data=[UserAnswer.model_validate(user) for user in page.rows], next_cursor=page.next_cursor)
+        page = await list_users(session, q=q, default_credit=services.settings.default_credit, limit=limit, cursor=cursor)
+    return PageOf[UserAnswer].of(page)
 
 
 @router.get("/{user_id:path}", summary="Show a user with balance and use", responses=documented(404))
