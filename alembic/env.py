@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app.models  # noqa: F401  registers the tables
 from app.database import CONNECT_TIMEOUT, SCHEMA, Base
 from app.errors import StartupError
+from app.runtime import platform_keys
 from app.runtime.adoption import Adopted
 
 VERSION_TABLE = "billing_proxy_version"
@@ -76,6 +77,8 @@ def run(connection: Connection) -> None:
     connection.commit()
     leave_nothing_behind(connection)
     connection.commit()
+    if (keys := config.attributes.get("platform_keys")) is not None:
+        platform_keys.prepare(connection.execution_options(isolation_level="AUTOCOMMIT"), keys)
 
 
 def require_usable(connection: Connection) -> None:

@@ -43,9 +43,10 @@ def migrate() -> None:
     settings = Settings.load()
     from app.cli.database import database_beside_proxy
     from app.runtime.migrations import upgrade
+    from app.runtime.platform_keys import PlatformKeys
 
     with database_beside_proxy(settings, may_make=True) as url:
-        upgrade(url)
+        upgrade(url, platform_keys=PlatformKeys.of(settings))
     console.print("The database is up to date.")
 
 

@@ -21,6 +21,7 @@ from app.database import Database
 from app.errors import StartupError
 from app.runtime.demo_model import PATH
 from app.runtime.migrations import upgrade
+from app.runtime.platform_keys import PlatformKeys
 from app.runtime.secrets_file import add_secrets, generate, read_secrets
 from app.settings import Settings
 
@@ -35,7 +36,7 @@ def serve(settings: Settings) -> None:
     listener = _listen(settings)
     with listener, own_database(settings) as url:
         _share(_with_secrets(settings), url)
-        upgrade(url)
+        upgrade(url, platform_keys=PlatformKeys.of(settings))
         ready = Settings.load(host=settings.host, port=settings.port)
         demo_key = asyncio.run(_first_start(ready, is_embedded=settings.database_url is None))
         run(ready, listener, demo_key)

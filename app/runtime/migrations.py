@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.database import said, sqlstate
 from app.errors import StartupError
+from app.runtime.platform_keys import PlatformKeys
 
 _INI = Path(__file__).parents[2] / "alembic.ini"
 _NOT_REACHED = ("08", "28", "3D", "57P")
@@ -27,9 +28,6 @@ _EXPLAINED = {
 }
 
 
-"""`app.cli.demo` knows it by this name."""
-
-
 def config(url: str) -> Config:
     """What Alembic's commands take, for the database `url`."""
     made = Config(str(_INI))
@@ -37,10 +35,13 @@ def config(url: str) -> Config:
     return made
 
 
-def upgrade(url: str) -> None:
-    """`url` is `postgresql+asyncpg://...`. Not to be called where an event loop runs."""
+def upgrade(url: str, *, platform_keys: PlatformKeys | None = None) -> None:
+    """`url` is `postgresql+asyncpg://...`. `platform_keys`: are made ready to be looked up. Not to be called where an event loop
+    runs."""
+    made = config(url)
+    made.attributes["platform_keys"] = platform_keys
     try:
-        command.upgrade(config(url), "head")
+        command.upgrade(made, "head")
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise StartupError("The database was migrated by a newer version of this program. Update the program.") from error
