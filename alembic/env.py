@@ -22,9 +22,8 @@ from app.database import CONNECT_TIMEOUT, SCHEMA, Base
 from app.errors import StartupError
 from app.runtime import platform_keys
 from app.runtime.adoption import Adopted
+from app.runtime.migrations import VERSION_TABLE
 
-VERSION_TABLE = "billing_proxy_version"
-"""Not Alembic's own name, which the platform may use in the same schema."""
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
 """Building an index on a table of the platform's has no limit: see `app.runtime.adoption`."""

@@ -69,6 +69,7 @@ def on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) ->
         finally:
             await database.close()
 
+    logs.configure(settings.log_level)
     with database_beside_proxy(settings) as url:
         try:
             return asyncio.run(run(url))

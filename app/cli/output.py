@@ -54,7 +54,7 @@ def print_record(thing: object, *, as_json: bool, **more: object) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields.items():
-        if value not in (None, False, [], {}):
+        if value is not None and value is not False and value not in ([], {}):
             table.add_row(name, cell(value))
     Console(highlight=False).print(table)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +19,8 @@ from app.database import said, sqlstate
 from app.errors import StartupError
 from app.runtime.platform_keys import PlatformKeys
 
+VERSION_TABLE = "billing_proxy_version"
+"""Not Alembic's own name, which the platform may use in the same schema."""
 _INI = Path(__file__).parents[2] / "alembic.ini"
 _NOT_REACHED = ("08", "28", "3D", "57P")
 """SQLSTATEs, or their beginnings: connection, password, no such database, the server is starting or stopping."""
@@ -33,6 +36,11 @@ def config(url: str) -> Config:
     made = Config(str(_INI))
     made.attributes["url"] = url
     return made
+
+
+def head() -> str:
+    """The newest version that this program knows."""
+    return ScriptDirectory.from_config(Config(str(_INI))).get_current_head() or ""
 
 
 def upgrade(url: str, *, platform_keys: PlatformKeys | None = None) -> None:

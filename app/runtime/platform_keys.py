@@ -40,10 +40,14 @@ class PlatformKeys:
     @property
     def digest(self) -> str:
         """SQL: the SHA-256 of a row's key, in lower case. As in the index, and in `ledger/functions/holds_platform_secret.sql`."""
-        name = self.column.replace('"', '""')
-        held = f'{TABLE}."{name}"::text'
         # `convert_to` may not stand in an index; a cast to bytea reads backslashes, which are doubled for that
-        return f"lower({held})" if self.format == "sha256" else rf"encode(sha256(replace({held}, '\', '\\')::bytea), 'hex')"
+        return f"lower({self.held})" if self.format == "sha256" else rf"encode(sha256(replace({self.held}, '\', '\\')::bytea), 'hex')"
+
+    @property
+    def held(self) -> str:
+        """SQL: what the column holds."""
+        name = self.column.replace('"', '""')
+        return f'{TABLE}."{name}"::text'
 
     @property
     def index(self) -> str:
