@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
+from app import logs
 from app.catalog.routing import Catalog
 from app.catalog.upstreams import UpstreamRoutes, list_upstreams
 from app.catalog.vault import Vault
@@ -43,9 +44,10 @@ def doctor(
     as_json: AsJson = False,
     ask_upstreams: Annotated[bool, typer.Option("--upstreams/--no-upstreams", help="Whether upstreams are asked for their models.")] = True,
 ) -> None:
-    """Look at settings, database, upstreams, prices, spool and disk, and say what to do. It changes nothing.
+    """Look at everything that a proxy needs, and say what to do. Nothing is changed.
 
     Exit code 0: nothing is wrong, 1: something is."""
+    logs.configure("warning")  # to standard error
     console = Console(stderr=True)
     with console.status("Looking") as status:
         found = examine(lambda area: status.update(f"Looking at {area}"), ask_upstreams=ask_upstreams)
