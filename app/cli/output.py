@@ -88,7 +88,7 @@ def _text(value: object) -> str:
             text = f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         case list():
             text = ", ".join(value)
-        case dict() if all(isinstance(inner, str) for inner in value.values()):
+        case dict() if all(isinstance(inner, (str, int)) for inner in value.values()):
             text = ", ".join(f"{name}={inner}" for name, inner in value.items())
         case dict():
             text = json.dumps(value, default=json_value, ensure_ascii=False)
