@@ -20,10 +20,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app.models  # noqa: F401  registers the tables
 from app.database import CONNECT_TIMEOUT, SCHEMA, Base
 from app.errors import StartupError
+from app.runtime import platform_keys
 from app.runtime.adoption import Adopted
+from app.runtime.migrations import VERSION_TABLE
 
-VERSION_TABLE = "billing_proxy_version"
-"""Not Alembic's own name, which the platform may use in the same schema."""
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
 """Building an index on a table of the platform's has no limit: see `app.runtime.adoption`."""
@@ -76,6 +76,8 @@ def run(connection: Connection) -> None:
     connection.commit()
     leave_nothing_behind(connection)
     connection.commit()
+    if (keys := config.attributes.get("platform_keys")) is not None:
+        platform_keys.prepare(connection.execution_options(isolation_level="AUTOCOMMIT"), keys)
 
 
 def require_usable(connection: Connection) -> None:

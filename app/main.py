@@ -33,6 +33,7 @@ from app.ledger.spool import Spool
 from app.runtime.change_feed import Changed, ChangeFeed, Changes
 from app.runtime.demo_model import PATH, demo_app
 from app.runtime.ending import before_ending, end_with_parent
+from app.runtime.platform_keys import PlatformKeys
 from app.runtime.tasks import OwnedTasks
 from app.settings import Settings
 
@@ -78,7 +79,13 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         ledger = await _start_ledger(stack, settings, settings.database_url)
         tokenizer = Tokenizer(settings.data_dir / "tokenizer")
         tasks = await stack.enter_async_context(OwnedTasks())
-        callers = Callers(database, tasks, default_credit=settings.default_credit, longest_wait=settings.admit_wait)
+        callers = Callers(
+            database,
+            tasks,
+            default_credit=settings.default_credit,
+            longest_wait=settings.admit_wait,
+            platform_keys=PlatformKeys.of(settings),
+        )
         for name, work in ledger.work().items():
             tasks.spawn(work, name=name, essential=True)
         tasks.spawn(_change_feed(stack, settings, database, partial(_take_in, catalog, callers)).run(), name="change feed")

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     change_feed: Literal["auto", "poll"] = "auto"
     change_poll: Seconds = Field(default=1.0, gt=0)
     log_time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
+    platform_key_column: str | None = Field(default=None, max_length=63, pattern=r"^[^\x00-\x1f]+$")
+    platform_key_format: Literal["plain", "sha256"] = "plain"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("database_url")

@@ -2,7 +2,7 @@
 
 A key's answer is kept for `REMEMBERED` seconds, unless the change feed says that the key or its user has changed. That
 can't let a revoked or rotated key through: the reserve step looks again at each call, under lock. An unknown key is asked
-for every time, so that a key inserted by the platform works at once.
+for every time, so that a key inserted by the platform works at once, also in a column of the platform's own.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, String, and_, false, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +25,7 @@ from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
 from app.models import Account, KeyMeter, KeyPolicy, PlatformApiKey, RetiredSecret, SpendGroup, UserPolicy
 from app.runtime.change_feed import caller_notices
+from app.runtime.platform_keys import PlatformKeys
 from app.runtime.tasks import OwnedTasks
 
 REMEMBERED = 5.0
@@ -61,8 +62,17 @@ class Caller:
 
 
 class Callers:
-    def __init__(self, database: Database, tasks: OwnedTasks, *, default_credit: Decimal, longest_wait: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        tasks: OwnedTasks,
+        *,
+        default_credit: Decimal,
+        longest_wait: float,
+        platform_keys: PlatformKeys | None = None,
+    ) -> None:
         self._database = database
+        self._platform_keys = platform_keys
         self._tasks = tasks
         self._default_credit = default_credit
         self._longest_wait = longest_wait
@@ -119,15 +129,25 @@ class Callers:
 
     async def _look_up(self, session: AsyncSession, key_hash: str) -> Caller:
         retired = select(RetiredSecret.key_id).where(RetiredSecret.key_hash == key_hash, RetiredSecret.valid_until > func.clock_timestamp())
+        by_hash, by_platform = PlatformApiKey.key_hash == key_hash, self._by_platform(key_hash)
         query = (
-            select(PlatformApiKey.id, PlatformApiKey.user_id, KeyPolicy, Account.disabled_at, Account.user_id, KeyMeter.key_id, SpendGroup)
+            select(
+                PlatformApiKey.id,
+                PlatformApiKey.user_id,
+                KeyPolicy,
+                Account.disabled_at,
+                Account.user_id,
+                KeyMeter.key_id,
+                SpendGroup,
+                by_platform.label("by_platform"),
+            )
             .outerjoin(KeyPolicy, KeyPolicy.key_id == PlatformApiKey.id)
             .outerjoin(KeyMeter, KeyMeter.key_id == PlatformApiKey.id)
             .outerjoin(Account, Account.user_id == PlatformApiKey.user_id)
             .outerjoin(UserPolicy, UserPolicy.user_id == PlatformApiKey.user_id)
             .outerjoin(SpendGroup, SpendGroup.id == func.coalesce(KeyPolicy.group_id, UserPolicy.group_id))
-            .where(or_(PlatformApiKey.key_hash == key_hash, PlatformApiKey.id == retired.scalar_subquery()))
-            .order_by((PlatformApiKey.key_hash == key_hash).desc().nulls_last())
+            .where(or_(by_hash, PlatformApiKey.id == retired.scalar_subquery(), by_platform))
+            .order_by(by_hash.desc().nulls_last(), PlatformApiKey.id.desc())
             .limit(1)
         )
         row = (await session.execute(query)).one_or_none()
@@ -135,11 +155,19 @@ class Callers:
             raise Unauthenticated("Incorrect API key provided. Check the key that your client sends, or ask your operator for a new one.")
         return await self._admitted(session, row, key_hash)
 
+    def _by_platform(self, key_hash: str) -> ColumnElement[bool]:
+        """Whether the platform's own column holds the key."""
+        if self._platform_keys is None:
+            return false()
+        return and_(PlatformApiKey.key_hash.is_(None), literal_column(self._platform_keys.digest, String()) == key_hash)
+
     async def _admitted(
-        self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int, SpendGroup], key_hash: str
+        self, session: AsyncSession, row: Row[int, str | None, KeyPolicy, datetime | None, str, int, SpendGroup, bool], key_hash: str
     ) -> Caller:
-        key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id, group = row
+        key_id, user_id, policy, user_disabled_at, account_user_id, meter_key_id, group, by_platform = row
         assert user_id is not None
+        if by_platform and self._platform_keys is not None:
+            key_hash = self._platform_keys.presented(key_hash)
         if policy is not None and policy.disabled_at is not None:
             raise Unauthenticated("This API key has been disabled. Ask your operator for a new one.", code="api_key_disabled")
         if policy is not None and policy.expires_at is not None and policy.expires_at <= datetime.now(UTC):

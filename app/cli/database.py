@@ -4,14 +4,24 @@ One process at a time can run the embedded server. `serve` is that process; any 
 runs already, and starts one for itself only where none does.
 """
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
 
 from app import logs
-from app.database import FEED_POOL, LEDGER_POOL
+from app.database import FEED_POOL, LEDGER_POOL, Database, said, sqlstate
 from app.errors import StartupError
+from app.paging import Page
 from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings
+
+T = TypeVar("T")
+LARGEST_PAGE = 500
+_NOT_MIGRATED = ("3F000", "42P01", "42703", "42883")
+"""SQLSTATEs: no such schema, table, column, function."""
 
 
 @contextlib.contextmanager
@@ -47,3 +57,34 @@ def database_beside_proxy(settings: Settings, *, may_make: bool = False) -> Iter
             raise StartupError(f"there is no database in DATA_DIR ({settings.data_dir}); `billing-proxy migrate` makes one")
     with own_database(settings) as url:
         yield url
+
+
+def on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    """What `work` returns, done on the database beside a proxy. Raises `StartupError` where it can't be used."""
+
+    async def run(url: str) -> T:
+        database = Database(url, pool_size=2)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    logs.configure(settings.log_level)
+    with database_beside_proxy(settings) as url:
+        try:
+            return asyncio.run(run(url))
+        except DBAPIError as error:
+            hint = "; run `billing-proxy migrate`" if sqlstate(error) in _NOT_MIGRATED else ""
+            raise StartupError(f"the database refuses this: {said(error)}{hint}") from error
+
+
+async def pages(read: Callable[[int, str | None], Awaitable[Page[T]]], *, limit: int) -> tuple[list[T], bool]:
+    """Up to `limit` rows of a listing, and whether there are more. `read` takes a page's size and a cursor."""
+    rows: list[T] = []
+    cursor = None
+    while True:
+        page = await read(min(limit - len(rows), LARGEST_PAGE), cursor)
+        rows += page.rows
+        cursor = page.next_cursor
+        if cursor is None or len(rows) >= limit:
+            return rows, cursor is not None

@@ -1,28 +1,27 @@
 """`billing-proxy demo`."""
 
-import asyncio
-
-from sqlalchemy.exc import DBAPIError
+import typer
+from rich.console import Console
 
 from app.catalog.first_start import remove_demo
-from app.cli.database import database_beside_proxy
-from app.database import Database, said
-from app.errors import StartupError
+from app.cli.database import on_database
+from app.database import Database
 from app.settings import Settings
 
-
-def remove(settings: Settings) -> bool:
-    """Whether there was a demo. Raises `StartupError`."""
-    with database_beside_proxy(settings) as url:
-        return asyncio.run(_remove(url))
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="The demo that a first start makes.")
 
 
-async def _remove(url: str) -> bool:
-    database = Database(url, pool_size=2)
-    try:
+@cli.callback()
+def demo() -> None:
+    """The demo that a first start makes."""
+
+
+@cli.command()
+def remove() -> None:
+    """Take the demo away: its upstream, model and price. Its user is disabled; rows and credit entries stay."""
+
+    async def work(database: Database) -> bool:
         async with database.transaction() as session:
             return await remove_demo(session)
-    except DBAPIError as error:
-        raise StartupError(f"can't look for the demo: {said(error)}; run `billing-proxy migrate` if that was never done") from error
-    finally:
-        await database.close()
+
+    Console().print("The demo is gone." if on_database(Settings.load(), work) else "There is no demo here.")

@@ -10,7 +10,9 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from typing import Annotated
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -28,9 +30,13 @@ from app.errors import StartupError, UnacceptableValue
 from app.models import ModelPrice
 from app.settings import Settings
 
+cli = typer.Typer(add_completion=False, no_args_is_help=True, help="What calls cost.")
+
 SHOWN = 60
 """Models whose rates are listed; JSON has all."""
 PAGE = 500
+Pattern = Annotated[str, typer.Option("--model", help="One model, or all whose names begin so: `gpt-4o*`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,40 @@ class Sync:
     yes: bool
     dry_run: bool
     as_json: bool
+
+
+@cli.command("sync")
+def sync_command(
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Of this provider, all that it has; may be repeated. Default: what your upstreams serve.")
+    ] = None,
+    model: Pattern = "*",
+    prefix: Annotated[str, typer.Option(help="Put before the catalogue's names, as in `openai/` for a relay.")] = "",
+    rate: Annotated[str | None, typer.Option(help="What a US dollar costs in CURRENCY.")] = None,
+    markup: Annotated[str | None, typer.Option(help="Multiplies all rates: 1.2 adds a fifth.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also prices and limits that an operator has set.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Seed and refresh prices and context sizes from the public list prices of the installed catalogue, genai-prices."""
+    asked = Sync(provider or [], model, prefix, rate, markup, overwrite, yes, dry_run, as_json)
+    raise typer.Exit(sync(Settings.load(), asked))
+
+
+@cli.command("list")
+def list_command(model: Pattern = "*", as_json: AsJson = False) -> None:
+    """List the prices that are in force now."""
+    show(Settings.load(), pattern=model, as_json=as_json)
+
+
+@cli.command("set")
+def set_command(
+    model: Annotated[str, typer.Argument(help="Its name, as clients call it.")],
+    rates: Annotated[list[str], typer.Argument(metavar="METER=RATE...", help="Such as input=0.15 output=0.6.")],
+) -> None:
+    """Set a model's price, from now on."""
+    set_one(Settings.load(), model=model, rates=rates)
 
 
 def sync(settings: Settings, asked: Sync) -> int:

@@ -5,12 +5,15 @@ watches over `WORKERS` processes that do. What they need to know they get throug
 """
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
 import socket
 import sys
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from app.catalog.first_start import add_providers, is_empty, make_demo, move_demo
@@ -21,11 +24,24 @@ from app.database import Database
 from app.errors import StartupError
 from app.runtime.demo_model import PATH
 from app.runtime.migrations import upgrade
+from app.runtime.platform_keys import PlatformKeys
 from app.runtime.secrets_file import add_secrets, generate, read_secrets
 from app.settings import Settings
 
+cli = typer.Typer(add_completion=False)
+
 ENDING = (signal.SIGINT, signal.SIGTERM)
 DEMO_KEY = "DEMO_API_KEY"
+
+
+@cli.command("serve")
+def serve_command(
+    host: Annotated[str | None, typer.Option(help="Listen on this address. Default: HOST, else 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Listen here. Default: PORT, else 8000.")] = None,
+) -> None:
+    """Start the database (if DATABASE_URL is unset), migrate it, and serve."""
+    gc.disable()  # what a start makes stays: looking through it takes a tenth of the start. The server turns it on again
+    serve(Settings.load(**{name: value for name, value in (("host", host), ("port", port)) if value is not None}))
 
 
 def serve(settings: Settings) -> None:
@@ -35,7 +51,7 @@ def serve(settings: Settings) -> None:
     listener = _listen(settings)
     with listener, own_database(settings) as url:
         _share(_with_secrets(settings), url)
-        upgrade(url)
+        upgrade(url, platform_keys=PlatformKeys.of(settings))
         ready = Settings.load(host=settings.host, port=settings.port)
         demo_key = asyncio.run(_first_start(ready, is_embedded=settings.database_url is None))
         run(ready, listener, demo_key)

@@ -104,6 +104,14 @@ class ChangeFeed:
             retry = min(2 * retry, LONGEST_RETRY)
         await self._poll(float("inf"))
 
+    async def hears(self) -> bool:
+        """Whether notices come through."""
+        try:
+            async with self._connected():
+                return True
+        except DeafError:
+            return False
+
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection of which it is known that notices come through. It is closed at the end."""

@@ -10,13 +10,17 @@ from pathlib import Path
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from app.database import said, sqlstate
 from app.errors import StartupError
+from app.runtime.platform_keys import PlatformKeys
 
+VERSION_TABLE = "billing_proxy_version"
+"""Not Alembic's own name, which the platform may use in the same schema."""
 _INI = Path(__file__).parents[2] / "alembic.ini"
 _NOT_REACHED = ("08", "28", "3D", "57P")
 """SQLSTATEs, or their beginnings: connection, password, no such database, the server is starting or stopping."""
@@ -27,9 +31,6 @@ _EXPLAINED = {
 }
 
 
-"""`app.cli.demo` knows it by this name."""
-
-
 def config(url: str) -> Config:
     """What Alembic's commands take, for the database `url`."""
     made = Config(str(_INI))
@@ -37,10 +38,18 @@ def config(url: str) -> Config:
     return made
 
 
-def upgrade(url: str) -> None:
-    """`url` is `postgresql+asyncpg://...`. Not to be called where an event loop runs."""
+def head() -> str:
+    """The newest version that this program knows."""
+    return ScriptDirectory.from_config(Config(str(_INI))).get_current_head() or ""
+
+
+def upgrade(url: str, *, platform_keys: PlatformKeys | None = None) -> None:
+    """`url` is `postgresql+asyncpg://...`. `platform_keys`: are made ready to be looked up. Not to be called where an event loop
+    runs."""
+    made = config(url)
+    made.attributes["platform_keys"] = platform_keys
     try:
-        command.upgrade(config(url), "head")
+        command.upgrade(made, "head")
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise StartupError("The database was migrated by a newer version of this program. Update the program.") from error

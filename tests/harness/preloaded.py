@@ -21,7 +21,7 @@ from queue import Queue
 from typing import Any
 
 import app.cli.main
-import app.cli.server  # what `serve` imports
+import app.cli.serve  # what `serve` imports
 
 _ROOT = Path(__file__).parents[2]
 

@@ -62,7 +62,7 @@ BEGIN
                     OR key.key_hash IS DISTINCT FROM asked.key_hash AND NOT EXISTS (
                         SELECT FROM aigcspace.retired_secret old
                         WHERE old.key_hash = asked.key_hash AND old.key_id = asked.key_id AND old.valid_until > now_at
-                    ) THEN 'key_gone'
+                    ) AND NOT (key.key_hash IS NULL AND aigcspace.holds_platform_secret(to_jsonb(key), asked.key_hash)) THEN 'key_gone'
                 WHEN account.disabled_at IS NOT NULL THEN 'user_disabled'
                 WHEN policy.disabled_at IS NOT NULL THEN 'key_disabled'
                 WHEN policy.expires_at <= now_at THEN 'key_expired'
