@@ -21,6 +21,8 @@ from tests.ledger.replica import Replica
 
 MONTHS = ("2024-12", "2025-01", "2025-02", "2025-03", "2025-04")
 ZONES = ("UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "Pacific/Chatham", "Pacific/Kiritimati")
+EDGES = (0, -330, -345, 240, 300, -765, -825, -840)
+"""Minutes after which, by UTC, a month begins in these zones."""
 MINUTES = timedelta(minutes=1)
 ROW = """
     INSERT INTO aigcspace.api_call_log (user_id, api_key_id, model_name, is_local, input_tokens, output_tokens, status, bill, charge,
@@ -47,7 +49,7 @@ def stated(replica: Replica, user_id: str, month: str, time_zone: str = "UTC") -
 moments = st.builds(
     lambda month, minutes: datetime(2025, month, 1, tzinfo=UTC) + minutes * MINUTES,
     st.integers(1, 4),
-    st.one_of(st.integers(-16 * 60, 16 * 60), st.integers(0, 40_000)),
+    st.one_of(st.builds(int.__add__, st.sampled_from(EDGES), st.integers(-40, 40)), st.integers(-16 * 60, 16 * 60), st.integers(0, 40_000)),
 )
 units = st.integers(0, 30_000).map(lambda unit: Decimal(unit).scaleb(-4))
 calls = st.lists(st.tuples(moments, st.integers(0, 1), st.sampled_from(("one", "two")), units, units), max_size=25)
