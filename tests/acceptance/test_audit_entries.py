@@ -40,7 +40,7 @@ def test_a_users_changes_are_told_from_first_to_last(admin: Admin, name: str) ->
     entry_id = admin.listed(f"/admin/users/{name}/credits")[0]["id"]
     assert told(found) == [
         ("user.create", None, {"name": "Ada", "credit_limit": "0.0000", "disabled": False, "credit": "0.0000"}),
-        ("credit.add", {"credit": "0.0000"}, {"credit": "10.0000", "amount": "10", "note": "invoice 1", "entry_id": entry_id}),
+        ("credit.add", {"credit": "0.0000"}, {"credit": "10.0000", "amount": "10.0000", "note": "invoice 1", "entry_id": entry_id}),
         ("user.change", {"name": "Ada", "credit_limit": "0.0000"}, {"name": "Ada L.", "credit_limit": "5.0000"}),
         ("user.disable", {"disabled": False}, {"disabled": True}),
     ]

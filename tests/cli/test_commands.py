@@ -102,7 +102,7 @@ def test_names_and_values_are_those_of_rest(told: Callable[..., Any], admin: Adm
     assert admin.ask("GET", f"/admin/keys/{key['id']}") == told("keys", "show", str(key["id"])) == key
     assert told("keys", "list", "--user", user) == [key]
     assert secret.startswith(key["key_prefix"])
-    upstream = told("upstreams", "add", f"u-{mark}", OPENAI, "--local", "--priority", "2", "--protocols", "openai,gemini")
+    upstream = told("upstreams", "add", f"u-{mark}", OPENAI, "--model", mark, "--local", "--priority", "2", "--protocols", "openai,gemini")
     assert admin.ask("GET", f"/admin/upstreams/{upstream['id']}") == {**told("upstreams", "show", f"u-{mark}"), "health": "closed"}
     told("models", "set", model, "--context-tokens", "1000")
     assert admin.ask("GET", f"/admin/models/{quote(model)}") == told("models", "set", model, "--context-tokens", "1000")
@@ -126,7 +126,7 @@ def test_what_is_not_named_stays_and_none_lifts(told: Callable[..., Any], mark: 
 
 def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callable[..., Any], mark: str) -> None:
     name = f"u-{mark}"
-    made = told("upstreams", "add", name, OPENAI, "--api-key-stdin", stdin=f"{SECRET}\n{SECRET}-2\n")
+    made = told("upstreams", "add", name, OPENAI, "--model", mark, "--api-key-stdin", stdin=f"{SECRET}\n{SECRET}-2\n")
     assert made["api_key_hints"] == [SECRET[-4:], "ne-2"]
     printed = run("upstreams", "show", name).output + run("upstreams", "list", "--limit", "1000").output
     assert SECRET not in printed + json.dumps(made)

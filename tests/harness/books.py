@@ -29,7 +29,7 @@ def books(db: Database) -> None:
     wait_until(lambda: db.value("SELECT count(*) FROM aigcspace.call_hold") == 0, what="no call holds money any longer")
     accounts = db.fetch(
         """
-        SELECT a.user_id, a.credit, a.held, a.billed, a.spent,
+        SELECT a.user_id, a.credit + a.credit_limit AS most, a.held, a.billed, a.spent,
                coalesce(l.bill, 0) AS bill, coalesce(l.charge, 0) AS charge
         FROM aigcspace.account a
         LEFT JOIN (SELECT user_id, sum(bill) AS bill, sum(charge) AS charge FROM aigcspace.api_call_log
@@ -41,7 +41,7 @@ def books(db: Database) -> None:
         assert account["billed"] == account["bill"], account
         assert account["spent"] == account["charge"], account
         assert abs(account["billed"] - account["spent"]) <= TOLERANCE, account
-        assert account["billed"] <= account["credit"], account
+        assert account["billed"] <= account["most"], account
     repeated = db.fetch("SELECT request_id FROM aigcspace.api_call_log GROUP BY request_id HAVING count(*) > 1")
     assert not [row for row in repeated if row["request_id"] is not None]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.harness import preloaded
 from tests.harness.proxy import COMMAND, bare_environment, free_port
 from tests.harness.tls import NO_TLS
 
@@ -40,15 +41,7 @@ class Installation:
         return self.process.wait(40)
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.directory,
-            env=self.environment | settings,
-            capture_output=True,
-            text=True,
-            timeout=40,
-            check=False,
-        )
+        return preloaded.run([*arguments], environment=self.environment | settings, directory=self.directory)
 
     def secrets(self) -> dict[str, str]:
         lines = (self.directory / ".data/secrets.env").read_text().splitlines()

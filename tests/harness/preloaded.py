@@ -15,13 +15,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import app.cli.audit
 import app.cli.main
-import app.cli.serve  # what `serve` imports
+import app.cli.prices
+import app.cli.start  # what `serve` imports
 
 _ROOT = Path(__file__).parents[2]
 
@@ -89,12 +92,29 @@ class _Preloaded:
 _preloaded: list[_Preloaded] = []
 
 
-def start(module: str | None, arguments: list[str], *, environment: dict[str, str], directory: Path, log: Path) -> Process:
-    """`module` is run as `python -m` runs it; None: `billing-proxy`. What it prints is appended to `log`."""
+def start(
+    module: str | None, arguments: list[str], *, environment: dict[str, str], directory: Path, log: Path, errors: Path | None = None
+) -> Process:
+    """`module` is run as `python -m` runs it; None: `billing-proxy`. What it prints is appended to `log`, or what goes to standard
+    error to `errors`."""
     if not _preloaded:
         _preloaded.append(_Preloaded(environment))
-    request = {"module": module, "arguments": arguments, "environment": environment, "directory": str(directory), "log": str(log)}
+    places = {"directory": directory, "log": log, "errors": errors or log}
+    request = {"module": module, "arguments": arguments, "environment": environment} | {name: str(place) for name, place in places.items()}
     return _preloaded[0].start(request)
+
+
+def run(arguments: list[str], *, environment: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """`billing-proxy` with these, to its end."""
+    with tempfile.TemporaryDirectory() as place:
+        out, errors = Path(place, "out"), Path(place, "errors")
+        process = start(None, arguments, environment=environment, directory=directory, log=out, errors=errors)
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(["billing-proxy", *arguments], code, out.read_text(), errors.read_text())
 
 
 def _fork_as_asked(connection: socket.socket) -> dict[str, Any]:
@@ -139,10 +159,10 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["directory"])
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for number, place in ((1, request["log"]), (2, request["errors"])):
+        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, number)
+        os.close(file)
     sys.argv = ["billing-proxy", *request["arguments"]]
     if request["module"] is None:
         app.cli.main.main()

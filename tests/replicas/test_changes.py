@@ -111,7 +111,7 @@ def test_a_listener_that_is_cut_off_while_nothing_happens_is_back_soon(scene: Sc
 
 def test_what_was_changed_without_a_notice_is_read_after_one_that_means_everything(scene: Scene, replica: Proxy) -> None:
     model = wildcard(scene) + "model"
-    wait_until(lambda: status_at(replica, scene) == 200)
+    scene.known_to(replica)
     scene.db.execute("BEGIN; SET LOCAL aigcspace.notify = 'off'")
     scene.db.execute("UPDATE aigcspace.account SET disabled_at = now() WHERE user_id = $1", scene.user)
     scene.db.execute(ADD_PRICE, model)
