@@ -20,7 +20,7 @@ from tests.harness.proxy import free_port, refuses
 
 
 def test_the_demo_answers_and_its_row_shows_the_bill(installation: Installation) -> None:
-    installation.start()
+    installation.start(is_fresh=True)
     assert installation.call().json()["choices"][0]["message"]["content"] == "Hello there"
     [row] = installation.rows()
     shown = {name: row[name] for name in ("user_id", "input_tokens", "output_tokens", "bill", "is_local", "request_ip", "status")}
@@ -94,7 +94,7 @@ def test_a_provider_in_the_environment_becomes_an_upstream_with_list_prices(inst
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_leaves_no_process(started_before: Installation, number: int) -> None:
-    started_before.start()
+    started_before.start(is_fresh=True)
     assert started_before.stop(number) == 0
     left = subprocess.run(["/usr/bin/pgrep", "-f", str(started_before.directory)], capture_output=True, text=True, check=False)
     assert left.stdout == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 
 from tests.harness import preloaded
-from tests.harness.proxy import COMMAND, bare_environment, free_port
+from tests.harness.proxy import bare_environment, free_port, start_fresh
 from tests.harness.tls import NO_TLS
 
 HELLO = {"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}
@@ -22,13 +22,16 @@ class Installation:
         self.port = free_port()
         self.environment = bare_environment() | {"PORT": str(self.port)}
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, verify=NO_TLS)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | preloaded.Process | None = None
 
-    def start(self) -> str:
-        """Returns what it printed until it was ready."""
-        with (self.directory / "log").open("wb") as log:
-            self.process = subprocess.Popen([*COMMAND, "serve"], cwd=self.directory, env=self.environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+    def start(self, *, is_fresh: bool = False) -> str:
+        """Returns what it printed until it was ready. `is_fresh`: in an interpreter that has imported nothing yet."""
+        begin = start_fresh if is_fresh else preloaded.start
+        (self.directory / "log").unlink(missing_ok=True)
+        self.process = begin(None, ["serve"], environment=self.environment, directory=self.directory, log=self.directory / "log")
+        deadline = time.monotonic() + 60
+        while not (self.directory / "log").exists():
+            time.sleep(0.01)
         while b"Stop with Ctrl-C" not in (printed := (self.directory / "log").read_bytes()):
             assert self.process.poll() is None, printed.decode()
             assert time.monotonic() < deadline, printed.decode()

@@ -7,6 +7,7 @@ That one is single-threaded, and holds no connection, event loop or random state
 operator's start goes, from the interpreter on, is what `tests/cli` is about.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -19,12 +20,13 @@ import tempfile
 import threading
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, NoReturn
 
 import app.cli.audit
 import app.cli.main
 import app.cli.prices
 import app.cli.start  # what `serve` imports
+from app.catalog.price_catalogue import list_price
 
 _ROOT = Path(__file__).parents[2]
 
@@ -170,5 +172,21 @@ def _become(request: dict[str, Any]) -> None:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
+def _end(code: object) -> NoReturn:
+    """Without taking the interpreter apart, which takes as long as a short command."""
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 if __name__ == "__main__":
-    _become(_fork_as_asked(socket.socket(fileno=int(sys.argv[1]))))
+    list_price("openai", "gpt-4o")  # reads the catalogue
+    gc.freeze()
+    asked = _fork_as_asked(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        _become(asked)
+    except SystemExit as ended:
+        _end(ended.code)
+    _end(None)
