@@ -39,11 +39,12 @@ def wildcard(scene: Scene) -> str:
 
 def test_routes_prices_and_keys_changed_over_rest_are_known_to_the_other(scene: Scene, replica: Proxy) -> None:
     wait_until(lambda: scene.model in offered_at(replica, scene), what="the route", within=SOON)
-    scene.admin.ask("PATCH", f"/admin/keys/{scene.key_id}", json={"models": ["other*"]})
+    other = f"other-{scene.user}"
+    scene.admin.ask("PATCH", f"/admin/keys/{scene.key_id}", json={"models": [f"{other}*"]})
     wait_until(lambda: offered_at(replica, scene) == set(), what="the key's models", within=SOON)
-    scene.admin.ask("PATCH", f"/admin/upstreams/{scene.upstream_id}", json={"models": ["other-*"]})
-    scene.admin.set_price("other-1", {"input": "1", "output": "2"})
-    wait_until(lambda: "other-1" in offered_at(replica, scene), what="the price", within=SOON)
+    scene.admin.ask("PATCH", f"/admin/upstreams/{scene.upstream_id}", json={"models": [f"{other}-*"]})
+    scene.admin.set_price(f"{other}-1", {"input": "1", "output": "2"})
+    wait_until(lambda: offered_at(replica, scene) == {f"{other}-1"}, what="the price", within=SOON)
 
 
 def test_routes_and_prices_changed_by_sql_are_known_to_all(scene: Scene, replica: Proxy) -> None:
