@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-import app.gateway.call
+import app.gateway.failover
 from app.cli.main import main
 from app.gateway.client import Client
 from app.gateway.settle import Settling
@@ -134,8 +134,8 @@ def mid_answer(fuse: Fuse) -> None:
 ARM: dict[str, Callable[[Fuse], None]] = {
     "before_reserve_sent": statement("before", "aigcspace.reserve("),
     "after_reserve_committed": statement("after", "aigcspace.reserve("),
-    "before_forward": before(app.gateway.call, "forward"),
-    "after_upstream_headers": after(app.gateway.call, "forward"),
+    "before_forward": before(app.gateway.failover, "forward"),
+    "after_upstream_headers": after(app.gateway.failover, "forward"),
     "after_first_chunk_to_client": when_sent(last=False),
     "mid_stream": mid_answer,
     "before_submit": before(Settling, "submit"),
