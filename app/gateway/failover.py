@@ -80,13 +80,16 @@ class Course:
 
     @property
     def has_elsewhere(self) -> bool:
-        """Whether another upstream could be tried after this one."""
-        return len(self._routes) > 1 and self._tried.total() < self._attempts and any(self._untried())
+        """Whether another upstream could be tried after this one, at once or when the pause that it asked for is over."""
+        if len(self._routes) == 1 or self._tried.total() >= self._attempts:
+            return False
+        return any(self._cooling(route) < self.left for route in self._routes if route.target.id not in self._tried)
 
     @property
     def has_healthy_elsewhere(self) -> bool:
         """Whether another one could serve, as far as is known."""
-        return self.has_elsewhere and any(self._breakers.state(route.target.id) != "open" for route in self._untried())
+        may_try = self._tried.total() < self._attempts
+        return may_try and any(self._breakers.state(route.target.id) != "open" for route in self._untried())
 
     def next(self) -> tuple[Route, float] | None:
         """A route, and the seconds to wait before it is taken; None: it is over."""

@@ -213,6 +213,21 @@ def test_the_row_is_of_the_upstream_that_answered_and_lists_those_that_failed(ra
     ranked.mend(second, REFUSED)
 
 
+def test_a_stream_that_never_begins_gives_way_to_an_upstream_whose_pause_is_over_in_time(ranked: Three) -> None:
+    first, second, third = ranked.upstreams
+    for place in (first, second):
+        ranked.upstreams[place].answer(json={"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "3"})
+    assert ranked.scene.post(ranked.scene.chat()).status_code == 200
+    ranked.fail(third, "stalled before the first byte")
+
+    answer = ranked.scene.post(ranked.scene.chat(stream=True))
+
+    assert (answer.status_code, answer.content.endswith(b"data: [DONE]\n\n")) == (200, True)
+    *failed, last = [attempt["upstream_id"] for attempt in attempts(ranked.scene.rows()[-1])]
+    assert set(failed) == {third}
+    assert last in (first, second)
+
+
 def test_the_only_upstream_is_asked_again_when_it_says_so(proxy: Proxy, new_scene: Callable[..., Scene]) -> None:
     scene = new_scene()
     scene.upstream.answer(json={"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "1"})
