@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.faults.test_upstream_misbehaves import WORDS, chunk
@@ -23,16 +24,25 @@ REPORTED = {"id": "c", "object": "chat.completion.chunk", "choices": [], "usage"
 
 @contextmanager
 def stream_of(scene: Scene, *, until: str, url: str = "") -> Iterator[None]:
-    """The client has got the word, and leaves at the end of the block."""
+    """The client has got the word, and leaves at the end of the block; what comes after it, the proxy knows of that."""
     with scene.http.stream("POST", f"{url}/v1/chat/completions", json=scene.chat("some colours", stream=True)) as answer:
         lines = answer.iter_lines()
         wait_until(lambda: until in next(lines), what=until)
         yield
+    wait_until(lambda: is_noticed(scene), what="the proxy has noticed it")
+
+
+def is_noticed(scene: Scene) -> bool:
+    """Whether none of the scene's proxy's clients has left already."""
+    proxy = psutil.Process(scene.proxy.process.pid).net_connections("tcp")
+    clients = {one.raddr.port for one in proxy if one.laddr.port == scene.proxy.port and one.raddr}
+    return clients <= {one.laddr.port for one in psutil.Process().net_connections("tcp")}
 
 
 def leaves_before_an_answer(scene: Scene, **fields: Any) -> None:
     with pytest.raises(httpx.ReadTimeout):
         scene.post(scene.chat("some colours", **fields), timeout=0.3)
+    wait_until(lambda: is_noticed(scene), what="the proxy has noticed it")
 
 
 def assert_ended(row: dict[str, Any], usage_source: str) -> None:
