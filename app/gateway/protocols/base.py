@@ -6,6 +6,7 @@ possible, finds usage in answers, and speaks errors. It does no I/O and knows no
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -153,14 +154,14 @@ class Protocol(Interface):
         """The error as an event that ends a stream."""
 
 
-class TakesForms:
+class TakesForms(ABC):
     """A protocol whose requests may come as forms. `sound`: the file whose length is to be known before it is read."""
 
     sound: str | None = None
 
+    @abstractmethod
     def read_form(self, form: Form, asked: Asked = NOTHING_MORE) -> CallRequest:
         """As `Protocol.read`."""
-        raise NotImplementedError
 
 
 def decode(body: bytes, kind: type[Kind]) -> Kind:
