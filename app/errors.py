@@ -8,10 +8,12 @@
     ├── Forbidden            403    the key may not do this, or its user is disabled
     ├── NotFound             404    no such model, route, user, ...
     ├── MethodNotAllowed     405    the path answers other methods
+    ├── RequestTooSlow       408    the request did not come whole in time
     ├── Conflict             409    the request contradicts what is stored
     ├── BodyTooLarge         413    over `MAX_BODY_BYTES`, `MAX_UPLOAD_BYTES`, or the fixed limit of all routes but the calls of models
     ├── UnacceptableValue    422    well-formed, but a value makes no sense
     ├── UpgradeRequired      426    the path is not served over WebSocket
+    ├── HeadTooLarge         431    the request line and headers are too many or too long
     ├── UpstreamFailed       502    an upstream could not be reached, gave no usable answer, or refused our own credentials
     ├── UpstreamTimeout      504    an upstream did not answer in time
     └── TryLater                    the same request may succeed later; carries `Retry-After`
@@ -74,6 +76,11 @@ class MethodNotAllowed(ProxyError):
     default_code = "method_not_allowed"
 
 
+class RequestTooSlow(ProxyError):
+    status = 408
+    default_code = "request_too_slow"
+
+
 class Conflict(ProxyError):
     status = 409
     default_code = "conflict"
@@ -98,6 +105,11 @@ class UnacceptableValue(ProxyError):
 class UpgradeRequired(ProxyError):
     status = 426
     default_code = "websocket_unsupported"
+
+
+class HeadTooLarge(ProxyError):
+    status = 431
+    default_code = "head_too_large"
 
 
 class UpstreamFailed(ProxyError):

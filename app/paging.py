@@ -44,7 +44,11 @@ def decode(listing: str, cursor: str | None, kind: type[Key]) -> Key | None:
     match found:
         case [str() as name, key] if name == listing and type(key) is kind and _can_be_stored(key):
             return key
-    raise UnacceptableValue(
+    raise no_cursor()
+
+
+def no_cursor() -> UnacceptableValue:
+    return UnacceptableValue(
         "cursor: this is no cursor of this listing. Send the `next_cursor` of the page before as it came, or none for the first page.",
         code="invalid_cursor",
     )

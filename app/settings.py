@@ -10,10 +10,11 @@ from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
@@ -91,6 +92,8 @@ class Settings(BaseSettings):
     secret_key_old: SecretStr | None = Field(default=None, min_length=16)
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    admin_host: Annotated[str, AfterValidator(_host)] | None = None
+    admin_port: int | None = Field(default=None, ge=1, le=65535)
     workers: int = Field(default=1, ge=1, le=64)
     data_dir: Path = Path(".data")
     database_pool: int = Field(default=8, ge=2, le=100)
@@ -108,6 +111,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_upload_bytes: int = Field(default=100 * 1024 * 1024, ge=1024)
     uploads_max_bytes: int = Field(default=4 * 1024 * 1024 * 1024, ge=1024 * 1024)
+    max_connections: int = Field(default=8000, ge=1)
+    guesses_per_minute: int = Field(default=100, ge=0)
+    request_wait: Seconds = Field(default=30.0, gt=0)
     admit_wait: Seconds = Field(default=2.0, gt=0, le=60)
     settle_wait: Seconds = Field(default=2.0, gt=0, le=60)
     upstream_connect_timeout: Seconds = Field(default=10.0, gt=0)
@@ -134,6 +140,17 @@ class Settings(BaseSettings):
     platform_key_column: str | None = Field(default=None, max_length=63, pattern=r"^[^\x00-\x1f]+$")
     platform_key_format: Literal["plain", "sha256"] = "plain"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_calls: bool = True
+    metrics_access: Literal["token", "open"] = "token"
+    metrics_token: SecretStr | None = Field(default=None, min_length=16)
+    notify_webhook: SecretStr | None = None
+    notify_webhook_format: Literal["json", "slack", "feishu", "dingtalk", "wecom"] = "json"
+    notify_webhook_secret: SecretStr | None = None
+    notify_smtp: SecretStr | None = None
+    notify_from: str | None = None
+    notify_to: str = ""
+    notify_low_balance: Decimal | None = Field(default=None, gt=0, le=1_000_000_000)
+    notify_again: Seconds = Field(default=21_600.0, ge=1)
 
     @field_validator("database_url")
     @classmethod
@@ -149,6 +166,16 @@ class Settings(BaseSettings):
             raise ValueError(f"can't be read: check its host and port, {_URL_EXAMPLE}") from None
         if unknown := sorted(parsed.query.keys() - _URL_PARAMETERS):
             raise ValueError(f"has the parameter `{unknown[0]}`; known are {', '.join(sorted(_URL_PARAMETERS))}")
+        return url
+
+    @field_validator("notify_webhook", "notify_smtp")
+    @classmethod
+    def _way_out(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = ("http", "https") if info.field_name == "notify_webhook" else ("smtp", "smtps")
+        if url is not None:
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme not in schemes or not parts.hostname:
+                raise ValueError(f"must be an address that starts with {schemes[1]}:// or {schemes[0]}://")
         return url
 
     @property

@@ -1,6 +1,7 @@
 """Fixtures: one PostgreSQL a session; one migrated database and one proxy process a module, or a session where
 tests can share them (`tests/harness/standing.py`); one scene a test."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,9 +17,33 @@ from tests.harness.postgres import Database, Databases, server
 from tests.harness.proxy import Proxy, running
 from tests.harness.scene import Scene
 from tests.harness.standing import standing
+from tests.harness.tls import know_one_authority
 from tests.standin import StandIn
 
 _LINES_SHOWN, _LONGEST_LINE = 30, 3000
+_CALL = '{"event":"call"'
+_LONGEST = (
+    "cli/test_first_start", "schema/test_adoption", "faults/test_failover", "acceptance/test_recorded_exchanges", "ledger/test_audit",
+    "acceptance/test_stopping", "runtime/test_embedded_postgres", "schema/test_migrations", "replicas/test_workers",
+    "runtime/test_postgres_comes_back", "faults/test_alerts", "faults/test_database_hangs",
+)  # fmt: skip
+"""Modules that take longest. They begin first, so that no process is left alone with one at the end."""
+
+
+def pytest_configure() -> None:
+    know_one_authority()
+    gc.disable()  # while four thousand tests are collected, all that is made stays
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # else each look for cycles goes through half a gigabyte of SDKs and tests
+    gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"tests/{module}.py": number for number, module in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +111,7 @@ def admin(proxy: Proxy) -> Iterator[Admin]:
 def new_scene(proxy: Proxy, admin: Admin, db: Database) -> Iterator[Callable[..., Scene]]:
     """Sets scenes up with what a test wants different; checks the books of all accounts when they are over."""
     with ExitStack() as stack:
-        yield lambda **wanted: stack.enter_context(scenes_module.scene(proxy, admin, db, **wanted))
+        yield lambda **wanted: stack.enter_context(scenes_module.passing_scene(proxy, admin, db, **wanted))
         books(db)
 
 
@@ -107,6 +132,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.failed:
         for proxy in running:
-            tail = "\n".join(line[:_LONGEST_LINE] for line in proxy.output().splitlines()[-_LINES_SHOWN:])
+            lines = [line for line in proxy.output().splitlines() if not line.startswith(_CALL)]
+            tail = "\n".join(line[:_LONGEST_LINE] for line in lines[-_LINES_SHOWN:])
             report.sections.append((f"output of the proxy at {proxy.url}", tail))
     return report

@@ -15,7 +15,8 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     for names, defaults in re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([^|]*)\|", README, re.MULTILINE):
         listed = re.findall(r"`([A-Z_]+)`", names)
         documented |= dict(zip(listed, re.findall(r"`([^`]*)`", defaults) or [""] * len(listed), strict=True))
-    assert set(documented) == {name.upper() for name in Settings.model_fields}
+    settings = {name.upper() for name in Settings.model_fields}
+    assert set(documented) == settings, f"README's table lacks {settings - set(documented)}, and has {set(documented) - settings} in excess"
     for name, field in Settings.model_fields.items():
         if field.default is not PydanticUndefined and field.default is not None:
             assert documented[name.upper()].lower() == str(field.default).lower().removesuffix(".0"), name

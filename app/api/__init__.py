@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api import account, dashboard_billing, estimate, health, logs, models, statement
+from app.api import account, dashboard_billing, estimate, health, log_reports, logs, metrics, models, statement
 from app.api.admin import (
     audit,
     codes,
@@ -13,6 +13,7 @@ from app.api.admin import (
     prices,
     refunds,
     routes,
+    state,
     tokens,
     upstream_prices,
     upstreams,
@@ -43,10 +44,11 @@ _TAGS = [
 def include_all(app: FastAPI) -> None:
     app.openapi_tags = _TAGS
     app.add_middleware(DeclaredBodyLimit, largest=LARGEST_BODY)
+    # routes are tried in order: `/logs/{id}` would take `/logs/stats` for one
     # a user's id may hold slashes, so that `/admin/users/{id}` would take `…/credits` for a part of it; as may a model's name
     app.include_router(price_tools.reading_router, max_body_size=LARGEST_BODY)
-    people = (credits, statement, codes, users, groups, keys, tokens, audit)
+    people = (credits, statement, codes, users, groups, keys, tokens, audit, state)
     places = (upstreams, upstream_prices, routes, model_limits, price_tools, prices)
-    modules = (*people, *places, refunds, logs, account, estimate, dashboard_billing, models, health)
+    modules = (*people, *places, refunds, log_reports, logs, account, estimate, dashboard_billing, models, health, metrics)
     for module in modules:
         app.include_router(module.router, max_body_size=LARGEST_BODY)

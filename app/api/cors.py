@@ -3,8 +3,8 @@
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.gateway.client import SERVER_SEND
 from app.gateway.protocols.envelopes import envelope_of
+from app.gateway.receiving.client import SERVER_SEND
 
 _EXPOSED = ("X-Request-ID", "Request-ID", "X-Max-Tokens-Applied", "Retry-After")
 _REMEMBERED = 3600

@@ -79,6 +79,25 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "chat.completions": ("Chat, unary or streamed", {"model": "demo-echo", "messages": [{"role": "user", "content": "Hello there"}]}),
     "completions": ("Text completion, unary or streamed", {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello", "max_tokens": 32}),
     "embeddings": ("Embeddings", {"model": "text-embedding-3-small", "input": "Hello there"}),
+    "responses": ("Responses, unary or streamed, also in the background", {"model": "gpt-5-mini", "input": "Hello there"}),
+    "responses.compact": ("Compact the context of responses", {"model": "gpt-5-mini", "input": "Hello there"}),
+    "responses.input_tokens": ("Count the input of a response, free of charge", {"model": "gpt-5-mini", "input": "Hello there"}),
+    "messages": (
+        "Anthropic's messages, unary or streamed",
+        {"model": "claude-sonnet-4-5", "max_tokens": 300, "messages": [{"role": "user", "content": "Hello there"}]},
+    ),
+    "messages.count_tokens": (
+        "Count the input of a message, free of charge",
+        {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello there"}]},
+    ),
+    "generateContent": ("Gemini's answers", {"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}),
+    "streamGenerateContent": ("Gemini's answers as a stream", {"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}),
+    "countTokens": ("Count tokens, free of charge", {"contents": [{"role": "user", "parts": [{"text": "Hello there"}]}]}),
+    "embedContent": ("Gemini's embeddings", {"content": {"parts": [{"text": "Hello there"}]}}),
+    "batchEmbedContents": (
+        "Several of Gemini's embeddings",
+        {"requests": [{"model": "models/gemini-embedding-001", "content": {"parts": [{"text": "Hello there"}]}}]},
+    ),
     "images.generations": ("Images, unary or streamed", {"model": "gpt-image-1", "prompt": "A lighthouse", "size": "1024x1024"}),
     "images.edits": (
         "Edits of images, unary or streamed",
@@ -122,11 +141,12 @@ def describe(app: FastAPI, protocols: tuple[Protocol, ...]) -> None:
 def _call(protocol: Protocol) -> dict[str, Any]:
     in_path = re.findall(r"{(\w+)}", protocol.path)
     general = (f"Calls by the protocol `{protocol.api}`", {} if "model" in in_path else {"model": "demo-echo"})
-    summary, example = _EXAMPLES.get(protocol.api, general)
+    name = protocol.path.partition(":")[2] or protocol.api
+    summary, example = _EXAMPLES.get(name, general)
     return {
         "tags": [_TAG],
         "summary": summary,
-        "operationId": protocol.path.partition(":")[2] or protocol.api,
+        "operationId": name,
         "security": _SECURITY,
         "description": "The body goes to the upstream as it is; every field that the upstream knows is allowed. "
         "The answer is the upstream's own, with `X-Request-ID`, by which `GET /logs/{request_id}` explains its bill.",

@@ -29,6 +29,6 @@ async def readyz(services: ServicesOf) -> Health:
         raise Unavailable("This process is stopping. Ask another one.", code="stopping")
     if services.spool.trouble:
         raise Unavailable(f"Calls can't be recorded safely: {services.spool.trouble}.", code="spool_unavailable")
-    if not await database_answers(services.database):
+    if not await database_answers(services.calls_database):
         raise Unavailable("The database doesn't answer.", code="database_unavailable")
     return Health()

@@ -1,5 +1,6 @@
 """`/logs`: every call's row, for operators; and for the holder of a platform key, their own."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,16 +11,16 @@ from app.api.dependencies import ServicesOf, VisibilityOf
 from app.api.fields import LARGEST_INTEGER, Answer, Moment, MomentIn, Money, MoneyIn, Request, Text
 from app.api.problems import documented
 from app.ledger.refunds import refunded
-from app.reports.calls import CallFilters, get_call, list_calls
+from app.reports.calls import CallFilters, PageAsked, count_calls, cursor_after, get_call, list_calls
 
-router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 503))
+router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 429, 503))
 
 Number = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 Bill = Annotated[MoneyIn, Field(max_digits=12, decimal_places=4)]
 """As the column, NUMERIC(12, 4), which it is compared with."""
 
 
-class CallQuery(Request):
+class CallMatch(Request):
     """All that is given must fit. A parameter that isn't known is refused."""
 
     user_id: Text | None = None
@@ -38,11 +39,21 @@ class CallQuery(Request):
     created_from: MomentIn | None = Field(default=None, description="Inclusive. ISO 8601; without a zone it is UTC. Write `+` as `%2B`.")
     created_to: MomentIn | None = Field(default=None, description="Exclusive.")
     min_bill: Bill | None = Field(default=None, description="Rows whose bill is at least this.")
-    limit: int = Field(default=100, ge=1, le=500, description="Rows on a page.")
-    cursor: str | None = Field(default=None, max_length=1000, description="`next_cursor` of the page before.")
 
     def filters(self) -> CallFilters:
-        return CallFilters(**self.model_dump(exclude={"limit", "cursor"}))
+        return CallFilters(**{field.name: getattr(self, field.name) for field in fields(CallFilters)})
+
+
+class CallQuery(CallMatch):
+    order: Literal["newest", "oldest"] = Field(
+        default="newest",
+        description="By `created_at`. Oldest first, a listing ends where calls that have ended are not all committed yet, a moment ago.",
+    )
+    total: Literal["estimated", "exact", "none"] = Field(
+        default="estimated", description="`exact` counts all that match, which takes seconds where that are millions."
+    )
+    limit: int = Field(default=100, ge=1, le=500, description="Rows on a page.")
+    cursor: str | None = Field(default=None, max_length=1000, description="`next_cursor` of the page before.")
 
 
 class CallRow(Answer):
@@ -92,21 +103,43 @@ class CallDetail(CallRow):
     attempts: list[dict[str, Any]] | None = Field(
         description="The upstreams that were tried; and of one that failed, what it may have cost all the same, where that is known."
     )
+    rounding: Money | None = Field(
+        description="`bill` less `charge`: what was carried over from the user's calls before, or is left to those that follow.",
+        examples=["-0.0000280000"],
+    )
     refunded: Money = Field(description="What was given back of its bill, in credit entries that name it.", examples=["0.0000"])
 
 
 class CallPage(Answer):
     data: list[CallRow]
-    next_cursor: str | None
+    next_cursor: str | None = Field(description="null: there is no more.")
+    last_cursor: str | None = Field(
+        description="Of the last row on the page, whether there is more or not: with `order=oldest`, what comes later is asked for with it."
+    )
+    total: int | None = Field(description="Calls that match, on all pages.", examples=[4711])
+    total_is_exact: bool | None
 
 
 @router.get("", summary="List calls")
 async def list_all(services: ServicesOf, visibility: VisibilityOf, query: Annotated[CallQuery, Query()]) -> CallPage:
-    """Newest first. With a platform key: that key's own calls; its whole user's, where the key has `scope` `account`."""
-    zone = services.settings.log_time_zone
+    """With a platform key: that key's own calls; its whole user's, where the key has `scope` `account`. Rows that arrive while pages
+    are asked for are neither repeated nor do they push others out of sight."""
+    filters, zone = query.filters(), services.settings.log_time_zone
     async with services.database.reading() as session:
-        page = await list_calls(session, visibility=visibility, filters=query.filters(), zone=zone, limit=query.limit, cursor=query.cursor)
-    return CallPage(data=[CallRow.model_validate(row) for row in page.rows], next_cursor=page.next_cursor)
+        asked = PageAsked(visibility=visibility, filters=filters, zone=zone, limit=query.limit, cursor=query.cursor, order=query.order)
+        page = await list_calls(session, asked)
+        whole = page.next_cursor is None and query.cursor is None
+        is_exact = None if query.total == "none" else whole or query.total == "exact"
+        total = None if is_exact is None else len(page.rows)
+        if is_exact is not None and not whole:
+            total = await count_calls(session, visibility=visibility, filters=filters, zone=zone, exact=is_exact)
+    return CallPage(
+        data=[CallRow.model_validate(row) for row in page.rows],
+        next_cursor=page.next_cursor,
+        last_cursor=cursor_after(page.rows[-1], query.order) if page.rows else query.cursor,
+        total=total,
+        total_is_exact=is_exact,
+    )
 
 
 @router.get("/{call_id}", summary="Show one call in full", responses=documented(404))
@@ -115,8 +148,9 @@ async def show(
     visibility: VisibilityOf,
     call_id: Annotated[str, Path(max_length=100, description="The row's `id` or its `request_id`.", examples=["4711"])],
 ) -> CallDetail:
-    """With the price that applied, the line items and the upstreams that were tried."""
+    """With the price that applied, the line items, what rounding did, and the upstreams that were tried."""
     async with services.database.reading() as session:
         call = await get_call(session, visibility=visibility, call_id=call_id, zone=services.settings.log_time_zone)
         given_back = await refunded(session, request_id=call["request_id"])
-    return CallDetail.model_validate({**call, "refunded": given_back})
+    rounding = None if call["charge"] is None else call["bill"] - call["charge"]
+    return CallDetail.model_validate({**call, "rounding": rounding, "refunded": given_back})

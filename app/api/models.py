@@ -15,7 +15,6 @@ from starlette.responses import Response
 from uuid_utils.compat import uuid7
 
 from app.api.dependencies import CallerOf, ServicesOf
-from app.catalog.callers import Caller
 from app.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
@@ -27,7 +26,7 @@ _METHODS = ["generateContent", "streamGenerateContent", "countTokens", "embedCon
 
 
 async def list_models(request: Request, services: ServicesOf, caller: CallerOf) -> Response:
-    names = _names(services, caller)
+    names = [name for name in services.catalog.snapshot.model_names if caller.may_use(name)]
     match _asked_by(request):
         case "anthropic":
             first, last = (names[0], names[-1]) if names else (None, None)
@@ -38,7 +37,7 @@ async def list_models(request: Request, services: ServicesOf, caller: CallerOf) 
 
 
 async def show_model(request: Request, model: str, services: ServicesOf, caller: CallerOf) -> Response:
-    if model not in _names(services, caller):
+    if not (services.catalog.snapshot.has_model(model) and caller.may_use(model)):
         raise NotFound(f"The model {model!r} does not exist here. `GET /v1/models` lists those that do.", code="model_not_found")
     shape = {"anthropic": _of_anthropic, "gemini": _of_gemini}.get(_asked_by(request), _of_openai)
     return _json(shape(model))
@@ -47,10 +46,6 @@ async def show_model(request: Request, model: str, services: ServicesOf, caller:
 for place in _PLACES:
     router.get(f"{place}/models")(list_models)
     router.get(f"{place}/models/{{model:path}}")(show_model)
-
-
-def _names(services: ServicesOf, caller: Caller) -> list[str]:
-    return [name for name in services.catalog.snapshot.model_names() if caller.may_use(name)]
 
 
 def _asked_by(request: Request) -> str:

@@ -3,7 +3,7 @@
 Values that were sent are never repeated in what is said about them: they may be secrets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -100,6 +100,14 @@ def answer(request: Request, error: ProxyError, faults: list[FieldError] | None 
         return Response(envelope(error), status, headers=headers, media_type="application/json")
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=str(error), code=error.code, errors=faults)
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers=error.headers, media_type=PROBLEM)
+
+
+def told(error: ProxyError, path: str, headers: Container[str]) -> tuple[str, bytes]:
+    """What is said of a request that never became one, and its media type. `headers`: the names of those that came."""
+    if envelope := envelope_of(path, headers):
+        return "application/json", envelope(error)
+    problem = Problem(title=HTTPStatus(error.status).phrase, status=error.status, detail=str(error), code=error.code)
+    return PROBLEM, problem.model_dump_json(exclude_none=True).encode()
 
 
 def _said(fault: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ _IN_CSV: dict[int | str, dict[str, Any]] = {
     summary="Show a month's statement",
     dependencies=[Depends(require_admin)],
     response_model=StatementAnswer,
-    responses={**documented(401, 404, 422, 503), **_IN_CSV},
+    responses={**documented(401, 404, 422, 429, 503), **_IN_CSV},
 )
 async def show(services: ServicesOf, user_id: UserId, wanted: Annotated[Wanted, Query()]) -> StatementAnswer | Response:
     """Balances, credits, refunds, and usage by model and key. A call counts in the month in which its row stands."""

@@ -13,7 +13,7 @@ billed where the price has rates for all of them, else its units.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from app.billing.rates import (
     INPUT_KINDS,
@@ -37,8 +37,7 @@ LARGEST_CHARGE = Decimal(99999999)
 """The largest charge of one call: what `bill` NUMERIC(12,4) holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineItem:
+class LineItem(NamedTuple):
     """`amount` = `quantity` x `unit_price` / `per`, exact."""
 
     meter: str
@@ -57,8 +56,7 @@ class LineItem:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """`amount`: the sum of the items times the multiplier, to 10 decimals, half up."""
 
     amount: Decimal
@@ -78,8 +76,7 @@ class Bound:
     units: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     fixed: Decimal
     per_million_output: Decimal
 
@@ -95,6 +92,15 @@ class _Line:
         return int((available - self.fixed).scaleb(6) / self.per_million_output)
 
 
+class _Reach(NamedTuple):
+    """Rates that may apply, and of them what a call's kinds of tokens cost at most."""
+
+    rates: Mapping[str, Decimal]
+    per_input: Decimal
+    per_output: Decimal
+    request: Decimal
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """Rates in the currency of the installation. `tiers`: (input tokens above which they hold, rates), ascending.
@@ -107,9 +113,10 @@ class Price:
     tiers: tuple[tuple[int, Mapping[str, Decimal]], ...] = ()
     service_tiers: Mapping[str, ServiceTier] = field(default_factory=dict)
     thresholds: tuple[int, ...] = field(init=False)
-    _reached: dict[tuple[tuple[str, ...], int], Sequence[Mapping[str, Decimal]]] = field(
+    _reached: dict[tuple[tuple[str, ...], int, frozenset[str]], Sequence[_Reach]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _kept: dict[str | None, Mapping[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         of_services = {above for tier in self.service_tiers.values() for above, _ in tier.steps}
@@ -207,33 +214,36 @@ class Price:
         """What a call costs by its output tokens, at each tier in reach, of context and of service; and what it costs by its
         units."""
         lines = []
-        for rates in self._reachable(bound):
-            per_input = dearest(rates, bound.kinds & INPUT_KINDS | {"input"})
-            per_output = dearest(rates, bound.kinds & OUTPUT_KINDS | {"output"})
-            request = rates.get("request", Decimal(0))
-            lines.append(_Line((bound.input_tokens * per_input).scaleb(-6) + request, per_output))
+        for reach in self._reachable(bound):
+            lines.append(_Line((bound.input_tokens * reach.per_input).scaleb(-6) + reach.request, reach.per_output))
             if bound.units:
-                units = sum((quantity * dearest_unit(unit, rates) for unit, quantity in bound.units.items()), Decimal(0))
-                lines.append(_Line(units + request, Decimal(0)))
+                units = sum((quantity * dearest_unit(unit, reach.rates) for unit, quantity in bound.units.items()), Decimal(0))
+                lines.append(_Line(units + reach.request, Decimal(0)))
         return lines
 
-    def _reachable(self, bound: Bound) -> Sequence[Mapping[str, Decimal]]:
+    def _reachable(self, bound: Bound) -> Sequence[_Reach]:
         """The rates that may apply, without those that are nowhere dearer than others. Found once, as each call asks."""
         services = tuple(name for name in self.service_tiers if is_reachable(name, bound.service_tier))
         sizes = sum(bound.input_tokens > above for above in self.thresholds)
-        found = self._reached.get((services, sizes))
+        found = self._reached.get((services, sizes, bound.kinds))
         if found is None:
             inputs = [0, *(above + 1 for above in self.thresholds[:sizes])]
-            found = dearest_tables([self.rates_at(size, service) for service in (None, *services) for size in inputs])
-            self._reached[services, sizes] = found
+            tables = dearest_tables([self.rates_at(size, service) for service in (None, *services) for size in inputs])
+            found = self._reached[services, sizes, bound.kinds] = [_reach(rates, bound.kinds) for rates in tables]
         return found
 
-    def as_json(self, service_tier: str | None = None) -> dict[str, Any]:
+    def as_json(self, service_tier: str | None = None) -> Mapping[str, Any]:
         """As it is kept on rows and holds, so that a bill can be explained after the price has changed. Of the service tiers
-        the one whose rates applied, if any did."""
+        the one whose rates applied, if any did. Written once, as each call asks."""
+        applied = service_tier if service_tier in self.service_tiers else None
+        if (kept := self._kept.get(applied)) is None:
+            kept = self._kept[applied] = self._as_json(applied)
+        return kept
+
+    def _as_json(self, applied: str | None) -> dict[str, Any]:
         named = {"id": self.id, "model_name": self.model_name}
-        if service_tier is not None and (applied := self.service_tiers.get(service_tier)):
-            return named | {"service_tier": service_tier} | replace(self, service_tiers={service_tier: applied}).as_written()
+        if applied is not None:
+            return named | {"service_tier": applied} | replace(self, service_tiers={applied: self.service_tiers[applied]}).as_written()
         tiers = [{"above_input_tokens": above, "rates": plain(rates)} for above, rates in self.tiers]
         return named | {"rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {})
 
@@ -247,6 +257,11 @@ class Price:
             tiers.append(tier | ({"service_tiers": by_service} if by_service else {}))
         whole = service_tiers_as_json(self.service_tiers)
         return {"rates": plain(self.rates)} | ({"tiers": tiers} if tiers else {}) | ({"service_tiers": whole} if whole else {})
+
+
+def _reach(rates: Mapping[str, Decimal], kinds: frozenset[str]) -> _Reach:
+    per_input, per_output = dearest(rates, kinds & INPUT_KINDS | {"input"}), dearest(rates, kinds & OUTPUT_KINDS | {"output"})
+    return _Reach(rates, per_input, per_output, rates.get("request", Decimal(0)))
 
 
 def _has_rates(tier: Mapping[str, Any]) -> bool:

@@ -90,4 +90,5 @@ class Usage:
         return {meter: quantity for meter, quantity in quantities.items() if quantity}
 
 
+NO_USAGE = Usage()
 _COUNTS = tuple(counted.name for counted in fields(Usage) if counted.name not in ("extra", "others", "units", "service_tier"))

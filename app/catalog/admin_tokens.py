@@ -86,9 +86,11 @@ async def create_token(session: AsyncSession, *, name: str, role: str, expires_a
 
 async def find_operator(session: AsyncSession, presented: str) -> Operator | None:
     """None for a token that is unknown, disabled or expired."""
-    if not presented.startswith(MARK):
-        return None
-    digest = _hash(presented)
+    return await find_hashed(session, _hash(presented)) if presented.startswith(MARK) else None
+
+
+async def find_hashed(session: AsyncSession, digest: str) -> Operator | None:
+    """By the token's SHA-256, as sessions of browsers have it."""
     now = func.clock_timestamp()
     usable = select(AdminToken).where(
         AdminToken.token_hash == digest, AdminToken.disabled_at.is_(None), or_(AdminToken.expires_at.is_(None), AdminToken.expires_at > now)

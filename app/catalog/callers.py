@@ -9,17 +9,19 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Set
+from collections.abc import Coroutine, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, String, and_, false, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.catalog.groups import Group, fits
+from app.catalog.guesses import Guesses
 from app.database import Database
 from app.errors import Unauthenticated, Unavailable
 from app.ledger.accounts import ensure_account
@@ -69,6 +71,7 @@ class Callers:
         *,
         default_credit: Decimal,
         longest_wait: float,
+        guesses: Guesses,
         platform_keys: PlatformKeys | None = None,
     ) -> None:
         self._database = database
@@ -76,23 +79,35 @@ class Callers:
         self._tasks = tasks
         self._default_credit = default_credit
         self._longest_wait = longest_wait
+        self._guesses = guesses
+        self._right: OrderedDict[bytes, None] = OrderedDict()  # keys that were right the last time they were asked for
         self._asking: dict[bytes, asyncio.Future[Caller]] = {}
         self._known: OrderedDict[bytes, tuple[float, Caller, tuple[str, str]]] = OrderedDict()
 
-    async def find(self, token: str) -> Caller:
+    def find(self, token: str, address: str | None) -> Coroutine[Any, Any, Caller]:
         """Raises `Unauthenticated` for a key that is unknown, disabled or expired, `Unavailable` where that can't be told in
-        time."""
-        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        time. `address`: where it comes from; raises `LimitExceeded` if too many wrong ones did, for a key that isn't known."""
+        return self.find_hashed(hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest(), address)
+
+    async def find_hashed(self, digest: bytes, address: str | None) -> Caller:
+        """By the key's SHA-256, as sessions of browsers have it."""
         known = self._known.get(digest)
         if known is not None and known[0] > time.monotonic():
             return known[1]
+        if digest not in self._right:
+            self._guesses.check(address)
         answer = self._asking.get(digest)
         if answer is None:
             answer = self._asking[digest] = asyncio.get_running_loop().create_future()
             self._tasks.spawn(self._ask(digest, answer), name="key lookup")
         if not (await asyncio.wait({answer}, timeout=self._longest_wait))[0]:
             raise Unavailable("Your key can't be checked at the moment. Try again shortly.", code="database_unavailable")
-        return answer.result()
+        try:
+            return answer.result()
+        except Unauthenticated:
+            self._right.pop(digest, None)
+            self._guesses.wrong(address)
+            raise
 
     async def _ask(self, digest: bytes, answer: asyncio.Future[Caller]) -> None:
         """Many calls may come with one key at once: all wait for one look into the database. None of them owns it: a
@@ -114,9 +129,11 @@ class Callers:
     def _remember(self, digest: bytes, caller: Caller) -> None:
         notices = caller_notices(key_id=caller.key_id, user_id=caller.user_id)
         self._known[digest] = (time.monotonic() + REMEMBERED, caller, notices)
-        self._known.move_to_end(digest)
-        if len(self._known) > MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        self._right[digest] = None
+        for remembered in (self._known, self._right):
+            remembered.move_to_end(digest)
+            if len(remembered) > MOST_REMEMBERED:
+                remembered.popitem(last=False)
 
     def forget(self, notices: Set[str] | None = None) -> None:
         """Asks the database anew for the keys that are meant by `notices` (see `change_feed`), or for every key."""

@@ -7,7 +7,6 @@ away for good, but for the user and the rows: books stay.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
 from sqlalchemy import Select, delete, exists, func, select
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.catalog.addresses import join_url
 from app.catalog.keys import create_key
 from app.catalog.prices import set_price
+from app.catalog.providers import PROVIDERS, Provider
 from app.catalog.upstreams import LARGEST_PRIORITY, create_upstream, update_upstream
 from app.catalog.users import create_user, update_user
 from app.catalog.vault import Vault
@@ -31,50 +31,6 @@ DEMO_RATES = {"input": "100", "output": "200"}
 EVERY_MODEL = "*"
 TURN = 0x61696764
 """The advisory lock of a process that adds providers. `alembic/env.py` has another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """`catalogue`: its name in the price catalogue. `models`: what it serves where another upstream serves every model."""
-
-    name: str
-    variable: str
-    base_url: str
-    catalogue: str
-    models: tuple[str, ...]
-
-
-_OPENAI_MODELS = ("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "text-embedding-*", "davinci-*", "babbage-*")
-_OPENROUTER_MODELS = (
-    "openrouter/*",
-    "openai/*",
-    "anthropic/*",
-    "google/*",
-    "meta-llama/*",
-    "mistralai/*",
-    "deepseek/*",
-    "qwen/*",
-    "x-ai/*",
-    "moonshotai/*",
-    "z-ai/*",
-    "minimax/*",
-    "nvidia/*",
-)
-PROVIDERS = (
-    Provider("openai", "OPENAI_API_KEY", "https://api.openai.com/v1", "openai", _OPENAI_MODELS),
-    Provider("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com", "deepseek", ("deepseek-*",)),
-    Provider(
-        "mistral",
-        "MISTRAL_API_KEY",
-        "https://api.mistral.ai/v1",
-        "mistral",
-        ("mistral-*", "ministral-*", "magistral-*", "codestral-*", "pixtral-*"),
-    ),
-    Provider("xai", "XAI_API_KEY", "https://api.x.ai/v1", "x-ai", ("grok-*",)),
-    Provider("moonshot", "MOONSHOT_API_KEY", "https://api.moonshot.ai/v1", "moonshotai", ("kimi-*", "moonshot-*")),
-    Provider("groq", "GROQ_API_KEY", "https://api.groq.com/openai/v1", "groq", ("llama-*", "groq/*")),
-    Provider("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "openrouter", _OPENROUTER_MODELS),
-)
 
 
 async def is_empty(session: AsyncSession) -> bool:
@@ -128,7 +84,7 @@ async def add_providers(session: AsyncSession, *, vault: Vault, currency: str, e
 
     One serves every model where no other upstream does, the others their own names; each comes after all routes that there
     are. Replicas that start together on one database take turns, until their transactions end."""
-    present = [provider for provider in PROVIDERS if environment.get(provider.variable)]
+    present = [provider for provider in PROVIDERS if _key(provider, environment)]
     if not present:
         return []
     await session.execute(select(func.pg_advisory_xact_lock(TURN)))
@@ -141,14 +97,18 @@ async def add_providers(session: AsyncSession, *, vault: Vault, currency: str, e
             vault=vault,
             name=provider.name,
             base_url=provider.base_url,
-            api_key=environment[provider.variable],
+            api_key=_key(provider, environment),
             models=list(provider.models) if serves_every else [EVERY_MODEL],
             priority=min(priority, LARGEST_PRIORITY),
         )
-        if currency == "USD":
+        if currency == "USD" and provider.catalogue:
             await _seed_prices(session, provider.catalogue)
         priority, serves_every = priority + 1, True
     return [provider.name for provider in missing]
+
+
+def _key(provider: Provider, environment: Mapping[str, str]) -> str | None:
+    return environment.get(provider.variable) if provider.variable else None
 
 
 async def _without_upstream(session: AsyncSession, providers: Sequence[Provider]) -> list[Provider]:

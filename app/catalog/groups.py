@@ -100,7 +100,7 @@ async def group_id_of(session: AsyncSession, name: str | None) -> int | None:
         return None
     group_id = (await session.execute(select(SpendGroup.id).where(SpendGroup.name == name))).scalar_one_or_none()
     if group_id is None:
-        raise UnacceptableValue(f"group: there is no group {name!r}. Create it with POST /admin/groups")
+        raise UnacceptableValue(f"group: there is no group {name!r}. Create it first: POST /admin/groups, or 'billing-proxy groups add'")
     return group_id
 
 
@@ -175,4 +175,4 @@ def _multiplier(field: str, value: Any) -> Decimal:
 
 
 def _taken(name: str) -> str:
-    return f"There is a group {name!r} already. Change it with PATCH, or take another name."
+    return f"There is a group {name!r} already. Change it (PATCH, or 'billing-proxy groups set'), or take another name."

@@ -103,9 +103,23 @@ class Key:
 
 async def create_key(session: AsyncSession, *, user_id: str, name: str | None, policy: Mapping[str, Any]) -> tuple[Key, str]:
     """The key and its secret, which nobody can read again. `policy`: columns of `key_policy`, and `group` by its name."""
+    secret, stored = _new_secret()
+    return await _insert_key(session, user_id=user_id, name=name, stored=stored, policy=policy), secret
+
+
+async def adopt_key(
+    session: AsyncSession, *, user_id: str, name: str | None, key_hash: str, key_prefix: str, policy: Mapping[str, Any]
+) -> Key:
+    """One that was made elsewhere, and goes on working. `key_hash`: SHA-256 in hexadecimal of what clients present."""
+    stored = {"key_hash": key_hash, "key_prefix": key_prefix}
+    return await _insert_key(session, user_id=user_id, name=name, stored=stored, policy=policy)
+
+
+async def _insert_key(
+    session: AsyncSession, *, user_id: str, name: str | None, stored: Mapping[str, str], policy: Mapping[str, Any]
+) -> Key:
     if not (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
         raise NotFound(f"There is no user {user_id!r}: create the user first.", code="user_not_found")
-    secret, stored = _new_secret()
     values = {"user_id": user_id, **stored, **({} if name is None else {"name": _checked_name(name)})}
     with explained(table="platform_api_key", taken=_TAKEN):
         key_id = (await session.execute(insert(PlatformApiKey).values(values).returning(PlatformApiKey.id))).scalar_one()
@@ -113,7 +127,7 @@ async def create_key(session: AsyncSession, *, user_id: str, name: str | None, p
     await session.execute(insert(KeyMeter).values(key_id=key_id))
     key = await get_key(session, key_id=key_id)
     await record_change(session, "key", key_id, before=None, after=picked(key, ("user_id", "key_prefix", *AUDITED)))
-    return key, secret
+    return key
 
 
 async def get_key(session: AsyncSession, *, key_id: int) -> Key:

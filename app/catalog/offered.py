@@ -4,6 +4,7 @@ Formats: OpenAI's list, which Anthropic's is like (`data[].id`), and Gemini's (`
 An upstream that gives no list raises `UpstreamFailed` or `UpstreamTimeout`; nothing is billed and no row written.
 """
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ async def _ask(upstream: Upstream, secret: str, extensions: dict[str, Any]) -> b
     received = bytearray()
     try:
         async with (
+            asyncio.timeout(TIMEOUT),
             httpx.AsyncClient(timeout=TIMEOUT, headers=headers, trust_env=False) as client,
             client.stream("GET", join_url(upstream.base_url, path) + query, extensions=extensions) as response,
         ):
@@ -70,7 +72,7 @@ async def _ask(upstream: Upstream, secret: str, extensions: dict[str, Any]) -> b
                 received += part
                 if len(received) > LARGEST_LIST:
                     raise UpstreamFailed("The upstream's list of models is too large.", code="upstream_list")
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         raise UpstreamTimeout("The upstream did not list its models in time.") from None
     except (httpx.HTTPError, httpx.InvalidURL):
         raise UpstreamFailed("The upstream can't be reached at the moment. Check its base_url.", code="upstream_unreachable") from None

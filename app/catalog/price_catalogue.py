@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from genai_prices.data import providers
 from genai_prices.types import ClauseEquals, ClauseOr, ModelInfo, ModelPrice, Provider, TieredPrices, TimeOfDateConstraint
 
 from app.billing.rates import RATE_DECIMALS
@@ -68,13 +68,19 @@ class ListPrice:
         )
 
 
+def _providers() -> list[Provider]:
+    """Loaded when first asked for: the server that starts needs none of it, and it takes 20 ms and 3 MiB."""
+    listed: list[Provider] = import_module("genai_prices.data").providers
+    return listed
+
+
 def provider_ids() -> list[str]:
-    return sorted(provider.id for provider in providers)
+    return sorted(provider.id for provider in _providers())
 
 
 def provider_at(base_url: str) -> str | None:
     """Whose prices hold at an upstream's address; None for one that the catalogue doesn't know."""
-    return next((provider.id for provider in providers if re.match(provider.api_pattern, base_url)), None)
+    return next((provider.id for provider in _providers() if re.match(provider.api_pattern, base_url)), None)
 
 
 def list_prices(provider_id: str) -> Iterator[ListPrice]:
@@ -92,7 +98,7 @@ def list_price(provider_id: str, name: str) -> ListPrice | None:
 
 
 def _provider(provider_id: str) -> Provider:
-    return next(provider for provider in providers if provider.id == provider_id)
+    return next(provider for provider in _providers() if provider.id == provider_id)
 
 
 def _names(model: ModelInfo) -> list[str]:

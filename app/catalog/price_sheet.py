@@ -4,8 +4,8 @@ Lines of one model and one `effective_from` are one price. What comes in is take
 fault is named. A price that says what holds at its time already is left out, so that a sheet that was taken out and put in
 again changes nothing.
 
-A cell that a spreadsheet would take for a formula has an apostrophe before it, as has one that begins with an apostrophe;
-one is taken away on the way in. https://owasp.org/www-community/attacks/CSV_Injection
+A cell that a spreadsheet would take for a formula has an apostrophe before it (`app/spreadsheet.py`), as has one that begins with
+an apostrophe; one is taken away on the way in.
 """
 
 import csv
@@ -23,12 +23,12 @@ from app.catalog.price_sync import TURN, flat
 from app.catalog.prices import set_price
 from app.errors import ProxyError, UnacceptableValue
 from app.models import ModelPrice
+from app.spreadsheet import as_text
 
 COLUMNS = ("model", "effective_from", "service_tier", "above_input_tokens", "meter", "rate")
 NEEDED = ("model", "meter", "rate")
 MOST_FAULTS = 100
 MOST_PRICES = 5_000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 Fault = tuple[str, str]
 
 
@@ -232,7 +232,7 @@ def _tables(rates: dict[str, str], service_tiers: dict[str, dict[str, str]] | No
 
 def _line(cells: Iterable[str]) -> str:
     line = io.StringIO()
-    csv.writer(line).writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+    csv.writer(line).writerow([f"'{cell}" if cell.startswith("'") else as_text(cell) for cell in cells])
     return line.getvalue()
 
 

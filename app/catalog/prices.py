@@ -103,5 +103,5 @@ async def list_price_history(
         query = query.where(ModelPrice.id < before)
     prices = (await session.scalars(query)).all()
     if model_name is not None and before is None and not prices:
-        raise NotFound(f"{model_name!r} has no price. Set one with PUT.", code="price_not_found")
+        raise NotFound(f"{model_name!r} has no price. Set one (PUT, or 'billing-proxy prices set').", code="price_not_found")
     return cut(prices, limit=limit, listing=HISTORY, key=lambda price: price.id)

@@ -4,6 +4,7 @@ Nobody is billed for it and no row is written. What the upstream answers, or why
 unknown upstream, an unreadable secret and a missing model raise.
 """
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ async def probe_upstream(
 
 async def _ask(url: str, headers: dict[str, str], model: str, extensions: dict[str, Any]) -> _Answer:
     body = {"model": model, "messages": [{"role": "user", "content": "Say hi."}]}
-    async with httpx.AsyncClient(timeout=TIMEOUT, headers=headers, trust_env=False) as client:
+    async with asyncio.timeout(TIMEOUT), httpx.AsyncClient(timeout=TIMEOUT, headers=headers, trust_env=False) as client:
         answer = await _post(client, url, {**body, "max_tokens": MOST_OUTPUT}, extensions)
         # OpenAI's newer models refuse `max_tokens`, and many other servers know nothing else
         if answer.status == 400 and b"max_completion_tokens" in answer.body:

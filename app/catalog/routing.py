@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -71,7 +72,7 @@ class DatedPrice:
     price: Price
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """`targets`: all upstreams by their ids, disabled ones too, as they hold what was made there. `clock_ahead`: how far the
     database's clock, which dates prices, is ahead of this machine's."""
@@ -102,9 +103,14 @@ class Snapshot:
         place = bisect.bisect_right(dated, at or datetime.now(UTC) + self.clock_ahead, key=attrgetter("effective_from"))
         return dated[place - 1].price if place else None
 
-    def model_names(self) -> list[str]:
-        """Every name that can be called: those of routes, and the priced ones that a wildcard serves."""
-        return sorted({*self.named, *(name for name in self.prices if self.routes(name))})
+    def has_model(self, name: str) -> bool:
+        """Whether it is one of `model_names`."""
+        return name in self.named or (name in self.prices and bool(self.routes(name)))
+
+    @cached_property
+    def model_names(self) -> tuple[str, ...]:
+        """Every name that can be called, sorted: those of routes, and the priced ones that a wildcard serves."""
+        return tuple(sorted({*self.named, *(name for name in self.prices if self.routes(name))}))
 
 
 _Row = Row[*tuple[Any, ...]]
@@ -121,7 +127,7 @@ class _Rows:
     upstream_prices: Sequence[_Row]
 
 
-_EMPTY = Snapshot(-1, {}, {}, (), {}, {})
+EMPTY = Snapshot(-1, {}, {}, (), {}, {})
 _UPSTREAMS, _ROUTES, _MODELS = select(*Upstream.__table__.c), select(*ModelRoute.__table__.c), select(*Model.__table__.c)
 _PRICES = select(*ModelPrice.__table__.c).order_by(ModelPrice.effective_from)
 _UPSTREAM_PRICES = select(*UpstreamPrice.__table__.c).order_by(UpstreamPrice.effective_from)
@@ -147,7 +153,7 @@ class Catalog:
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
         self._vault = vault
-        self.snapshot = _EMPTY
+        self.snapshot = EMPTY
         self._reading = asyncio.Lock()
         self._targets = _MadeOfRows(self._target)
         self._prices = _MadeOfRows(_dated_price)

@@ -253,4 +253,5 @@ def check_order(priority: int, weight: int) -> None:
 
 
 def _taken(name: str) -> str:
-    return f"There is an upstream {name!r} already, maybe a disabled one. Change that one with PATCH, or take another name."
+    change = "Change that one (PATCH, or 'billing-proxy upstreams set')"
+    return f"There is an upstream {name!r} already, maybe a disabled one. {change}, or take another name."

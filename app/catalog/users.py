@@ -177,4 +177,4 @@ async def _set_credit_limit(session: AsyncSession, *, user_id: str, credit_limit
 
 
 def _taken(user_id: str) -> str:
-    return f"There is a user {user_id!r} already. Change it with PATCH, or take another id."
+    return f"There is a user {user_id!r} already. Change it (PATCH, or 'billing-proxy users set'), or take another id."

@@ -22,8 +22,8 @@ class Vault:
     """Writes under `secret_key`, and reads what was written under it or one of `former`."""
 
     def __init__(self, secret_key: str, *former: str) -> None:
-        self._current = _fernet(secret_key)
-        self._any = MultiFernet([self._current, *map(_fernet, former)])
+        self._current = fernet(secret_key, _PURPOSE)
+        self._any = MultiFernet([self._current, *(fernet(key, _PURPOSE) for key in former)])
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -52,6 +52,7 @@ class Vault:
         return True
 
 
-def _fernet(secret_key: str) -> Fernet:
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=_PURPOSE).derive(secret_key.encode())
+def fernet(secret_key: str, purpose: bytes) -> Fernet:
+    """What is sealed for one purpose can't be read for another."""
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret_key.encode())
     return Fernet(base64.urlsafe_b64encode(derived))

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from app import logs
-from app.database import FEED_POOL, LEDGER_POOL, Database, said, sqlstate
+from app.database import OWN_POOLS, Database, said, sqlstate
 from app.errors import StartupError
 from app.paging import Page
 from app.runtime.postgres import EmbeddedPostgres
@@ -30,10 +30,10 @@ def own_database(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    needed = settings.workers * (settings.database_pool + LEDGER_POOL + FEED_POOL)
+    needed = settings.workers * (settings.database_pool + OWN_POOLS)
     if needed > EmbeddedPostgres.CONNECTIONS:
         raise StartupError(
-            f"WORKERS x (DATABASE_POOL + {LEDGER_POOL + FEED_POOL} of its own) is {needed} connections, and the embedded PostgreSQL has "
+            f"WORKERS x (DATABASE_POOL + {OWN_POOLS} of its own) is {needed} connections, and the embedded PostgreSQL has "
             f"{EmbeddedPostgres.CONNECTIONS}: lower WORKERS ({settings.workers}) or DATABASE_POOL ({settings.database_pool}), "
             "or set DATABASE_URL"
         )

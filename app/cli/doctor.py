@@ -21,7 +21,7 @@ from app.cli import surroundings
 from app.cli.database import on_database, pages
 from app.cli.options import AsJson
 from app.cli.output import plain, print_json
-from app.database import FEED_POOL, LEDGER_POOL, Database, said
+from app.database import OWN_POOLS, Database, said
 from app.errors import ProxyError, StartupError
 from app.reports import catalog_check, database_check
 from app.reports.findings import Finding, ok, warning, wrong
@@ -81,7 +81,7 @@ def examine(tell: Told, *, ask_upstreams: bool) -> list[Finding]:
 
 async def _database(database: Database, settings: Settings, tell: Told, *, ask_upstreams: bool) -> list[Finding]:
     needs = database_check.Needs(
-        connections=settings.workers * (settings.database_pool + LEDGER_POOL + FEED_POOL),
+        connections=settings.workers * (settings.database_pool + OWN_POOLS),
         zone=settings.log_time_zone,
         lease=settings.lease,
         platform_keys=PlatformKeys.of(settings),

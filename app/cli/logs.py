@@ -17,8 +17,8 @@ from app.cli.database import on_database, pages
 from app.cli.options import AsJson, Limit, moment, offering, one_of
 from app.cli.output import cell, json_value, note, print_json, print_record, print_table
 from app.database import Database
-from app.reports.calls import EVERYTHING, Call, CallFilters, get_call, list_calls
-from app.reports.tail import PAGE, Tail
+from app.reports.calls import EVERYTHING, STORED_AT, Call, CallFilters, PageAsked, get_call, list_calls
+from app.reports.following import MOST_BEFORE, Following
 from app.settings import Settings
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="The calls that were made.")
@@ -72,14 +72,15 @@ def list_(
         async with database.reading() as session:
             return await pages(
                 lambda size, cursor: list_calls(
-                    session, visibility=EVERYTHING, filters=filters, zone=settings.log_time_zone, limit=size, cursor=cursor
+                    session,
+                    PageAsked(visibility=EVERYTHING, filters=filters, zone=settings.log_time_zone, limit=size, cursor=cursor),
                 ),
                 limit=limit,
             )
 
     calls, more = on_database(settings, work)
     if as_json:
-        print_json([dict(call) for call in calls])
+        print_json([_shown(call) for call in calls])
     else:
         print_table(COLUMNS, map(_row, calls), empty="No calls fit that." if filters != CallFilters() else "There are no calls yet.")
     if more:
@@ -97,7 +98,7 @@ def show(
         async with database.reading() as session:
             return await get_call(session, visibility=EVERYTHING, call_id=call_id, zone=settings.log_time_zone)
 
-    print_record(on_database(settings, work), as_json=as_json)
+    print_record(_shown(on_database(settings, work)), as_json=as_json)
 
 
 @cli.command()
@@ -106,13 +107,14 @@ def tail(
     key: KeyId = None,
     model: ModelName = None,
     status: Status = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=PAGE, help="How many of the last calls are shown first.")] = 10,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=MOST_BEFORE, help="How many of the last calls are shown first.")] = 10,
     every: Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Between two looks.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each call.")] = False,
 ) -> None:
-    """Show calls as they end, until Ctrl-C. None is missed, none is shown twice."""
+    """Show calls as they end, until Ctrl-C. None is missed, none is shown twice. They are in the order of time: while another program
+    is in the middle of writing to the call log, later calls wait for it."""
     settings = Settings.load()
-    following = Tail(CallFilters(user_id=user, api_key_id=key, model_name=model, status=status), settings.log_time_zone)
+    following = Following(CallFilters(user_id=user, api_key_id=key, model_name=model, status=status), settings.log_time_zone)
 
     async def work(database: Database) -> None:
         async with database.reading() as session:
@@ -130,11 +132,15 @@ def _print(calls: list[Call], *, as_json: bool) -> None:
     console = Console(highlight=False)
     for call in calls:
         if as_json:
-            sys.stdout.write(json.dumps(dict(call), default=json_value, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(_shown(call), default=json_value, ensure_ascii=False) + "\n")
         else:
             _, when, user, model, read, written, bill, status = map(cell, _row(call))
             console.print(f"{when}  {user}  {model}  {read} in, {written} out  {bill}  {status}", soft_wrap=True)
     sys.stdout.flush()
+
+
+def _shown(call: Call) -> dict[str, Any]:
+    return {name: value for name, value in call.items() if name != STORED_AT}
 
 
 def _row(call: Call) -> tuple[object, ...]:

@@ -30,9 +30,12 @@ COMMANDS = {
     "models": "Limits of models.",
     "prices": "What calls cost.",
     "logs": "The calls that were made.",
+    "notify": "What operators are told without asking.",
+    "import": "Take over users, keys and prices of LiteLLM or new-api.",
     "demo": "The demo that a first start makes.",
 }
-"""Each is `cli` in the module `app.cli.<name>`."""
+"""Each is `cli` in the module `app.cli.<name>`, or in the one that is named here."""
+_MODULES = {"import": "moving"}
 
 
 class _OnDemand(TyperGroup):
@@ -48,13 +51,13 @@ class _OnDemand(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in COMMANDS:
-            self.commands[args[0]] = _loaded(args[0])
+            self.commands[args[0]] = loaded(args[0])
         return super().resolve_command(ctx, args)
 
 
-def _loaded(name: str) -> TyperCommand | TyperGroup:
+def loaded(name: str) -> TyperCommand | TyperGroup:
     gc.disable()  # what is imported stays: looking through it again and again takes a tenth of the time
-    module = import_module(f"app.cli.{name}")
+    module = import_module(f"app.cli.{_MODULES.get(name, name)}")
     gc.enable()
     command = get_command(module.cli)
     assert isinstance(command, (TyperCommand, TyperGroup))

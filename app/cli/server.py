@@ -1,6 +1,7 @@
 """The server itself: one process, or `WORKERS` of them under a parent that watches over them."""
 
 import os
+import shutil
 import socket
 import sys
 import time
@@ -16,9 +17,11 @@ from uvicorn.supervisors import Multiprocess
 from app.api.behind_proxies import behind_proxies
 from app.api.cors import for_browsers
 from app.api.data_plane import data_plane_first
-from app.cli.http_protocol import HttpProtocol
+from app.api.two_ports import two_ports
+from app.cli.http_protocol import HttpProtocol, LimitedConfig, Limits
 from app.errors import StartupError
 from app.main import create_app
+from app.metrics.shared import share_among_workers
 from app.runtime.ending import before_ending, watch_over_workers
 from app.runtime.secrets_file import NAME
 from app.settings import Settings
@@ -32,6 +35,8 @@ def app_of_worker() -> ASGIApp:
     """What uvicorn calls in each serving process."""
     settings = Settings.load()
     app = data_plane_first(create_app(settings, demo_secret=os.environ.get(DEMO_SECRET)))
+    if settings.admin_port is not None:
+        app = two_ports(app, admin_port=settings.admin_port)
     if settings.cors_origins:
         app = for_browsers(app, settings.cors_origins)
     if settings.trusted_proxies:
@@ -39,9 +44,9 @@ def app_of_worker() -> ASGIApp:
     return app
 
 
-def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> None:
+def run(settings: Settings, listeners: list[socket.socket], demo_key: str | None) -> None:
     """Returns when the last call has ended."""
-    config = uvicorn.Config(
+    config = LimitedConfig(
         "app.cli.server:app_of_worker",
         factory=True,
         workers=settings.workers,
@@ -56,24 +61,36 @@ def run(settings: Settings, listener: socket.socket, demo_key: str | None) -> No
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.shutdown_wait),
         log_level="warning",
+        limits=Limits(connections=settings.max_connections, patience=settings.request_wait),
     )
     watch_over_workers()
     if settings.workers > 1:
+        counts = share_among_workers(settings.data_dir)
         Thread(target=_announce_when_ready, args=(settings, demo_key), daemon=True).start()
-        workers = _Workers(config, sockets=[listener])
+        workers = _Workers(config, sockets=listeners)
         before_ending(lambda: None)
         workers.run()
+        shutil.rmtree(counts, ignore_errors=True)
         return
     server = _AnnouncingServer(config, settings, demo_key)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     if not server.started:
         raise StartupError("the server did not start; the lines above say why")
 
 
 def own_url(settings: Settings) -> str:
     """Under which this machine reaches the server."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (compared, not bound)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return _url(settings.host, settings.port)
+
+
+def admin_url(settings: Settings) -> str:
+    """Where operators' routes are."""
+    return _url(settings.admin_host or settings.host, settings.admin_port or settings.port)
+
+
+def _url(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Workers(Multiprocess):
@@ -117,7 +134,8 @@ def _announce(settings: Settings, demo_key: str | None) -> None:
     """The demo key is shown on a terminal alone: elsewhere it would end in somebody's logs."""
     console = Console(soft_wrap=True, highlight=False)
     base = own_url(settings)
-    console.print(f"\n[bold]aigcspace billing proxy[/] is ready\n  base URL   {base}/v1\n  API docs   {base}/docs")
+    console.print(f"\n[bold]aigcspace billing proxy[/] is ready\n  base URL   {base}/v1")
+    console.print(f"  dashboard  {admin_url(settings)}/dashboard\n  API docs   {admin_url(settings)}/docs")
     secrets_file = settings.data_dir / NAME
     if secrets_file.exists():
         console.print(f"  secrets    {escape(str(secrets_file))} (admin token" + (", demo key)" if demo_key else ")"))

@@ -7,9 +7,11 @@ watches over `WORKERS` processes that do. What they need to know they get throug
 import asyncio
 import hashlib
 import os
+import resource
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 
 from rich.console import Console
 
@@ -17,6 +19,7 @@ from app.catalog.first_start import add_providers, is_empty, make_demo, move_dem
 from app.catalog.vault import Vault
 from app.cli.database import own_database
 from app.cli.server import DEMO_SECRET, own_url, run
+from app.dashboard.assets import charts_file
 from app.database import Database
 from app.errors import StartupError
 from app.runtime.demo_model import PATH
@@ -27,19 +30,39 @@ from app.settings import Settings
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 DEMO_KEY = "DEMO_API_KEY"
+OTHER_FILES = 500
+"""Open files that are no connection of a client or to an upstream."""
 
 
 def serve(settings: Settings) -> None:
     """Returns when the server has stopped. Raises `StartupError`."""
     for number in ENDING:
         signal.signal(number, _exit)
-    listener = _listen(settings)
-    with listener, own_database(settings) as url:
+    charts_file()  # now, as a worker that can't find it would be started again and again
+    _allow_files(2 * settings.max_connections + OTHER_FILES)
+    listeners = _listeners(settings)
+    with ExitStack() as ports, own_database(settings) as url:
+        for listener in listeners:
+            ports.enter_context(listener)
         _share(_with_secrets(settings), url)
         upgrade(url, platform_keys=PlatformKeys.of(settings))
         ready = Settings.load(host=settings.host, port=settings.port)
         demo_key = asyncio.run(_first_start(ready, is_embedded=settings.database_url is None))
-        run(ready, listener, demo_key)
+        run(ready, listeners, demo_key)
+
+
+def _allow_files(wanted: int) -> None:
+    """Shells and services start programs with few open files, and let them have more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        Console(stderr=True).print(
+            f"Only {allowed} files may be open at once, and MAX_CONNECTIONS may need {wanted}: raise the limit (ulimit -n), or lower it."
+        )
 
 
 def _exit(_signal: int, _frame: object) -> None:
@@ -51,14 +74,21 @@ def _exit(_signal: int, _frame: object) -> None:
     sys.exit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """Takes the port first, so that one that is taken is said before anything else happens."""
+def _listeners(settings: Settings) -> list[socket.socket]:
+    """Takes the ports first, so that one that is taken is said before anything else happens."""
+    listeners = [_listen(settings.host, settings.port, "PORT or HOST")]
+    if settings.admin_port is not None:
+        listeners.append(_listen(settings.admin_host or settings.host, settings.admin_port, "ADMIN_PORT or ADMIN_HOST"))
+    return listeners
+
+
+def _listen(host: str, port: int, names: str) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as refused:
         reason = os.strerror(refused.errno) if refused.errno else str(refused)
-        raise StartupError(f"can't listen on {settings.host}:{settings.port} ({reason}): set another PORT or HOST") from refused
+        raise StartupError(f"can't listen on {host}:{port} ({reason}): set another {names}") from refused
     listener.set_inheritable(True)
     return listener
 

@@ -19,22 +19,24 @@ import structlog
 from starlette.types import Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
+from app import logs
 from app.catalog.addresses import join_url
 from app.catalog.callers import Caller
 from app.catalog.routing import Route, Target
 from app.errors import Conflict, InvalidRequest, NotFound, ProxyError, UnexpectedFault, UpstreamFailed
-from app.gateway.authenticate import authenticate, check_caller
+from app.gateway.admission.authenticate import authenticate, check_caller, presented_key
+from app.gateway.admission.ownership import place_of
 from app.gateway.call import Gateway
-from app.gateway.client import Client, ClientGone
-from app.gateway.forward import answer_headers, refuse_unusable, request_headers
-from app.gateway.meter import BodyMeter
-from app.gateway.ownership import place_of
+from app.gateway.forwarding.forward import answer_headers, refuse_unusable, request_headers
+from app.gateway.forwarding.transport import UpstreamAnswer, UpstreamBroken
+from app.gateway.masking import without_secret
+from app.gateway.metering.meter import BodyMeter
 from app.gateway.protocols.base import decode
 from app.gateway.protocols.kept import items_made, kept_in
 from app.gateway.protocols.paths import plain
 from app.gateway.protocols.references import of_responses
 from app.gateway.protocols.responses import Responses
-from app.gateway.transport import UpstreamAnswer, UpstreamBroken, without_secret
+from app.gateway.receiving.client import Client, ClientGone
 from app.ledger.objects import KeptObject
 
 log = structlog.get_logger(__name__)
@@ -83,8 +85,9 @@ def asked_by_id(method: str, path: str) -> AskedById | None:
 
 async def handle_by_id(gateway: Gateway, asked: AskedById, scope: Scope, receive: Receive, send: Send) -> None:
     client = Client(scope, receive, send, request_id=uuid7(), protocol=_protocol)
+    logs.serves(client.request_id)
     try:
-        caller = await authenticate(gateway.callers, scope)
+        caller = await authenticate(gateway.callers, presented_key(scope), address=client.address)
         check_caller(caller, client.address)
         await _serve(gateway, asked, caller, client)
     except ClientGone:
@@ -148,7 +151,7 @@ def _place_of_new(gateway: Gateway, caller: Caller, client: Client, place: int |
     """Only one upstream can be meant, or the client names a model. `place`: where the items that it shall have lie."""
     snapshot = gateway.admitter.catalog.snapshot
     model = dict(client.headers).get(MODEL_HEADER, b"").decode("latin-1")
-    names = [model] if model else snapshot.model_names()
+    names = (model,) if model else snapshot.model_names
     found = [_open_to(caller, snapshot.routes(name)) for name in names if caller.may_use(name)]
     if place is None:
         usable = [route for routes in found for route in routes[:1]]

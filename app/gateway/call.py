@@ -1,46 +1,51 @@
 """A call's way through the data plane, in order.
 
-    authenticate   whose key is it?                                    authenticate.py
-                   is what the request refers to by id theirs?         ownership.py
-    admit          route, price, ceiling; the ceiling is held          admit.py
-    forward        to the upstream, as the client wrote it             order.py, failover.py, forward.py
-    meter          the answer passes a tap                             relay.py, meter.py
-    settle         what it cost; the row is in before the last byte    conclude.py, settle.py
+    authenticate   whose key is it?                                    admission/authenticate.py
+                   is what the request refers to by id theirs?         admission/ownership.py
+    admit          route, price, ceiling; the ceiling is held          admission/admit.py
+    forward        to the upstream, as the client wrote it             admission/order.py, forwarding/failover.py, forward.py
+    meter          the answer passes a tap                             answering/relay.py, metering/meter.py
+    settle         what it cost; the row is in before the last byte    answering/conclude.py, settle.py
 
 Until a call is held, whatever is wrong with it is a refusal. From then on it ends in exactly one outcome, also when the
-client leaves (departure.py), the upstream breaks, or this very code raises.
+client leaves (answering/departure.py), the upstream breaks, or this very code raises.
 """
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from app import logs
 from app.catalog.callers import Callers
 from app.database import Database
 from app.errors import ProxyError, Unavailable, UnexpectedFault
-from app.gateway.admit import AdmittedCall, Admitter
-from app.gateway.authenticate import authenticate, check_caller, presented_key
-from app.gateway.background import Background
+from app.gateway.admission.admit import UNPRICED, AdmittedCall, Admitter
+from app.gateway.admission.authenticate import authenticate, check_caller, presented_key
+from app.gateway.admission.ownership import place_of
+from app.gateway.answering.background import Background
+from app.gateway.answering.charged import charged
+from app.gateway.answering.conclude import Conclusion
+from app.gateway.answering.cost import wants_cost
+from app.gateway.answering.departure import Departure, Drains
+from app.gateway.answering.relay import Relay
+from app.gateway.answering.settle import Settling, record_refusal
 from app.gateway.call_record import CallRecord
-from app.gateway.charged import charged
-from app.gateway.client import Client, ClientGone
-from app.gateway.conclude import Conclusion
-from app.gateway.cost import wants_cost
-from app.gateway.departure import Departure, Drains
-from app.gateway.estimate import Tokenizer
-from app.gateway.failover import Failover
-from app.gateway.ownership import place_of
+from app.gateway.forms.upload import Upload, UploadSpace
+from app.gateway.forwarding.failover import Failover
+from app.gateway.forwarding.transport import Transport
+from app.gateway.metering.estimate import Tokenizer
 from app.gateway.protocols import NO_REFERENCES, NOTHING_MORE, Asked, CallRequest, Protocol, TakesForms, model_named_in
-from app.gateway.receive import is_form, receive_form
-from app.gateway.relay import Relay
-from app.gateway.settle import Settling, record_refusal
-from app.gateway.tags import made_for
-from app.gateway.transport import Transport
-from app.gateway.upload import Upload, UploadSpace
+from app.gateway.receiving.client import Client, ClientGone
+from app.gateway.receiving.receive import is_form, receive_form
+from app.gateway.receiving.tags import made_for
 from app.ledger.objects import UpstreamObjects
 from app.ledger.settlement import Settlement
+from app.metrics import Metrics
+from app.notify.notices import Notices
+from app.reports.outbox import Notice
 from app.runtime.tasks import OwnedTasks
 from app.settings import Settings
 
@@ -64,6 +69,8 @@ class Gateway:
     tokenizer: Tokenizer
     uploads: UploadSpace
     tasks: OwnedTasks
+    metrics: Metrics
+    notices: Notices
     accepting: bool = True
     drains: Drains = field(init=False)
     failover: Failover = field(init=False)
@@ -78,11 +85,17 @@ async def handle_call(
 ) -> None:
     record = CallRecord(api=protocol.api)
     client = Client(scope, receive, send, protocol=protocol, request_id=record.request_id)
+    logs.serves(record.request_id)
     try:
         call = await _admit(gateway, protocol, asked, record, client)
     except ClientGone:
         return
     except ProxyError as refusal:
+        gateway.metrics.refusals.add((refusal.code, str(refusal.status)))
+        if refusal.code == UNPRICED:
+            gateway.notices.add(
+                Notice("unpriced_model", record.model, f"A call for the model {record.model!r} was refused: it has no price.")
+            )
         await record_refusal(gateway.settlement, record, refusal, longest_wait=gateway.settings.settle_wait)
         await client.send_error(protocol, refusal)
     except Exception:
@@ -98,8 +111,8 @@ async def handle_call(
 async def _admit(gateway: Gateway, protocol: Protocol, asked: Asked, record: CallRecord, client: Client) -> AdmittedCall:
     if not gateway.accepting:
         raise Unavailable("This server is about to stop. Try again: another one will answer.", code="stopping")
-    caller = await authenticate(gateway.callers, client.scope)
     key = presented_key(client.scope)
+    caller = await authenticate(gateway.callers, key, address=client.address)
     record.called_by(caller, address=client.address, key=key)
     check_caller(caller, client.address)
     if isinstance(protocol, TakesForms) and is_form(client):
@@ -151,6 +164,7 @@ async def _carry_through(gateway: Gateway, call: AdmittedCall, client: Client) -
 
 async def _carry(gateway: Gateway, call: AdmittedCall, client: Client, departure: Departure, settling: Settling) -> None:
     """From the hold to the last byte."""
+    call.record.forwarded_at = time.monotonic()
     if call.request.is_stream:
         departure.watch(gateway.tasks)
     try:

@@ -10,13 +10,13 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from app.billing.price import LARGEST_CHARGE, Price
-from app.billing.usage import Usage
+from app.billing.usage import NO_USAGE, Usage
 from app.catalog.callers import Caller
 from app.catalog.groups import Group
 from app.catalog.routing import Route
+from app.gateway.masking import clean, masked
 from app.gateway.protocols import CallRequest, Kept
-from app.gateway.transport import masked
-from app.ledger.outcome import Outcome
+from app.ledger.outcome import Carried, Outcome
 
 LONGEST_NAME = 255
 LONGEST_ERROR = 2000
@@ -27,6 +27,11 @@ class CallRecord:
     """Grows step by step; `outcome`, `orphan_entry` and `deferral` write it down as the ledger wants it. `cost`: what the call
     comes to, once it has; above its ceiling, it is for the ledger to say how much of it is charged."""
 
+    __slots__ = (
+        "_flags", "_is_resumed", "_key", "_row", "caller", "ceiling", "cost", "first_token_at", "forwarded_at", "group", "multiplier",
+        "open_ended", "price", "price_of", "request_id", "started", "upstream_price_of",
+    )  # fmt: skip
+
     def __init__(self, *, api: str) -> None:
         self.request_id: UUID = uuid7()
         self.started = time.monotonic()
@@ -35,13 +40,14 @@ class CallRecord:
         self.price: Price | None = None
         self.price_of: Callable[[str], Price | None] = _no_price
         self.upstream_price_of: Callable[[int, str], Price | None] | None = None
-        self.usage = Usage()
         self.group: Group | None = None
         self.multiplier = Decimal(1)
         self.ceiling = Decimal(0)
         self.cost: Decimal | None = None
         self.open_ended = False
         self.first_token_at: float | None = None
+        self.forwarded_at: float | None = None
+        self._is_resumed = False
         self._flags: list[str] = []
         self._row: dict[str, Any] = {
             "request_id": str(self.request_id),
@@ -61,6 +67,7 @@ class CallRecord:
         record.open_ended = terms["open_ended"]
         record.multiplier = Decimal(terms["multiplier"])
         record._flags = list(entry.get("flags") or ())
+        record._is_resumed = True
         record._row = dict(entry) | {"was_deferred": True}
         return record
 
@@ -84,6 +91,11 @@ class CallRecord:
     def made_for(self, end_user: str | None, tags: dict[str, Any] | None) -> None:
         self._row["end_user"] = clean(end_user, LONGEST_NAME)
         self._row["tags"] = tags
+
+    @property
+    def model(self) -> str:
+        """As the client named it."""
+        return str(self._row["model_name"])
 
     @property
     def session(self) -> str | None:
@@ -120,13 +132,13 @@ class CallRecord:
         """The row that stands if this process never settles the call. It keeps the price that was promised."""
         row = (
             self._row
-            | _counts(Usage(), "none")
+            | _counts(NO_USAGE, "none")
             | {
                 "cost": "0",
                 "status": "failed",
                 "end_reason": "orphaned",
                 "error_message": "The proxy stopped before this call ended.",
-                "price": self.price.as_json() | self._terms_of_group() if self.price else None,
+                "price": {**self.price.as_json(), **self._terms_of_group()} if self.price else None,
                 "flags": self._flags or None,
             }
         )
@@ -163,32 +175,36 @@ class CallRecord:
     ) -> Outcome:
         """Prices the usage. A cost above the hold is cut to it, unless the call was admitted as open-ended. `http_status`
         None: the upstream gave no answer, and the client took none."""
-        usage = usage or Usage()
+        usage = usage or NO_USAGE
         if not usage.is_consistent:
             self.flag("usage_inconsistent")
         row = self._row | _counts(usage, usage_source)
         cost = Decimal(0)
         if self.price is not None and usage_source != "none":
             cost, row["line_items"] = self._charge(self.price, usage)
-            row["price"] = self.price.as_json(usage.service_tier) | self._terms_of_group()
+            row["price"] = {**self.price.as_json(usage.service_tier), **self._terms_of_group()}
         if self.upstream_price_of is not None and usage_source != "none":
             row["upstream_cost"] = self._upstream_cost(self.upstream_price_of, usage)
         if cost > self.ceiling and not self.open_ended:
             cost = self.ceiling
             self.flag("cut_at_hold")
         self.cost = cost
+        ended_at = time.monotonic()
         row |= {
             "cost": f"{cost:f}",
             "status": status,
             "end_reason": end_reason,
             "http_status": http_status,
             "error_message": clean(error and masked(error, self._key), LONGEST_ERROR),
-            "latency_ms": _milliseconds(self.started, time.monotonic()),
+            "latency_ms": _milliseconds(self.started, ended_at),
             "first_token_ms": _milliseconds(self.started, self.first_token_at) if self.first_token_at else None,
             "flags": self._flags or None,
             "attempts": attempts or None,
         }
-        return Outcome(self.request_id, row["user_id"], msgspec.json.encode(row))
+        carried = Carried(
+            self.forwarded_at and self.forwarded_at - self.started, ended_at, is_plain=cost <= self.ceiling and not self._is_resumed
+        )
+        return Outcome(self.request_id, row["user_id"], msgspec.json.encode(row), carried)
 
     def _charge(self, price: Price, usage: Usage) -> tuple[Decimal, list[dict[str, Any]]]:
         """What it costs, and its line items. What other models have used is priced by their own prices, and names them."""
@@ -252,13 +268,6 @@ class CallRecord:
 
 def _no_price(_: str) -> None:
     return None
-
-
-def clean(text: str | None, longest: int) -> str | None:
-    """Without what PostgreSQL can't store (NUL, lone surrogates), and not too long."""
-    if text is None:
-        return None
-    return text[:longest].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _counts(usage: Usage, source: str) -> dict[str, Any]:

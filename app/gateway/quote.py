@@ -10,7 +10,7 @@ from app.billing.price import Charge
 from app.billing.usage import Usage
 from app.catalog.callers import Caller
 from app.errors import NotFound
-from app.gateway.admit import AdmittedCall
+from app.gateway.admission.admit import AdmittedCall
 from app.gateway.call import Gateway
 from app.gateway.call_record import CallRecord
 from app.gateway.protocols import PROTOCOLS

@@ -31,6 +31,7 @@ _GROUP = "bucket, user_id, api_key_id, model_name, upstream_id, api, status, is_
 _SUMS = (
     "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "charge", "bill", "write_off", "refunded", "upstream_cost",
+    "latencies", "first_tokens",
 )  # fmt: skip
 _IS_NEAR_MONTH = (
     "date_trunc('month', settled_at - interval '15 hours', 'UTC') <> date_trunc('month', settled_at + interval '15 hours', 'UTC')"
@@ -50,7 +51,8 @@ DELETE = text(f"""
             user_id, coalesce(api_key_id, 0) AS api_key_id, model_name, coalesce(upstream_id, 0) AS upstream_id, coalesce(api, '') AS api,
             status, is_local, 1 AS calls, input_tokens, output_tokens, coalesce(cache_read_tokens, 0) AS cache_read_tokens,
             coalesce(cache_write_tokens, 0) AS cache_write_tokens, coalesce(reasoning_tokens, 0) AS reasoning_tokens,
-            charge, bill, write_off, coalesce(refunded, 0) AS refunded, coalesce(upstream_cost, 0) AS upstream_cost
+            charge, bill, write_off, coalesce(refunded, 0) AS refunded, coalesce(upstream_cost, 0) AS upstream_cost,
+            {SCHEMA}.latency_bucket(latency_ms) AS latencies, {SCHEMA}.latency_bucket(first_token_ms) AS first_tokens
         FROM gone LEFT JOIN given_back USING (request_id)
     ), kept AS (
         INSERT INTO {SCHEMA}.archived_usage AS known ({_GROUP}, {", ".join(_SUMS)})

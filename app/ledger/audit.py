@@ -33,7 +33,7 @@ from sqlalchemy.sql import ColumnElement
 
 from app.database import CONNECT_TIMEOUT, Database
 from app.ledger import audit_queries as queries
-from app.ledger.audit_balance import BILL, CHARGE, WIDTH, WRITE_OFF, Balance, Group, add, zero
+from app.ledger.audit_balance import BILL, CHARGE, MEASURES, WIDTH, WRITE_OFF, Balance, Group, add, exact, listed, zero
 from app.ledger.audit_queries import CUT
 from app.ledger.audit_report import Check, Number, Report, Tally
 from app.models import ApiCallLog, ArchivedUsage, UsageHourly
@@ -61,6 +61,7 @@ _CHECKS = {
     "bill": ("a row's bill is its charge, to 0.0001", "charge", "bill"),
     "roll_ups": ("roll-ups by hour are the sums of their rows", "rows have more", "roll-ups have more"),
     "archived": ("archived rows are those of the files", "deleted from the log", "archived"),
+    "periods": ("sums of days and months are those of their hours", "hours have more", "days and months have more"),
     "one_row": ("a call has one row", "rows expected", "rows found"),
     "one_end": ("a call whose row is final holds nothing", "hold expected", "hold found"),
     "owners": ("a hold belongs to a process that lives, or to a call in the background", "expected", "found"),
@@ -101,6 +102,7 @@ class _Audit:
     async def run(self) -> Report:
         await self._read_log()
         self._balance.tell(self._tallies["roll_ups"])
+        await self._check_periods()
         await self._check_accounts()
         await self._check_keys()
         await self._check_refunds()
@@ -148,7 +150,7 @@ class _Audit:
         newest: datetime | None = None
         unsound = 0
         async for row in self._each(queries.ROWS_BY_GROUP.where(chunk)):
-            group, measures = Group(*row[:WIDTH]), row[WIDTH + 1 : -1]
+            group, measures = Group(*row[:WIDTH]), exact(row[WIDTH + 1 : -1])
             self._balance.add(group, row.api_key_id, measures, 1)
             add(self._of_user[group.user_id], measures)
             if row.api_key_id is not None:
@@ -167,20 +169,29 @@ class _Audit:
         since = true() if after is None else UsageHourly.hour > after
         async for row in self._each(queries.ROLL_UPS.where(since, true() if until is None else UsageHourly.hour <= until)):
             self._tallies["roll_ups"].checked += 1
-            self._balance.add(Group(*row[:WIDTH]), row.api_key_id or None, row[WIDTH + 1 :], -1)
+            self._balance.add(Group(*row[:WIDTH]), row.api_key_id or None, exact(row[WIDTH + 1 :]), -1)
         await self._take_archived(after, until)
 
     async def _take_archived(self, after: datetime | None, until: datetime | None) -> None:
         """The rows of these hours that were archived count as if they were there."""
         since = true() if after is None else ArchivedUsage.bucket >= after + _HOUR
         async for row in self._each(queries.ARCHIVED.where(since, true() if until is None else ArchivedUsage.bucket < until + _HOUR)):
-            group, measures = Group(*row[:WIDTH]), row[WIDTH + 1 : -1]
+            group, measures = Group(*row[:WIDTH]), exact(row[WIDTH + 1 : -1])
             self._balance.add(group, row[WIDTH], measures, 1)
             add(self._of_user[group.user_id], measures)
             self._refunds_of_archived[group.user_id] += row.refunded
             if row[WIDTH] is not None:
                 self._of_key[row[WIDTH]] += row.charge
             self._archived += row.calls
+
+    async def _check_periods(self) -> None:
+        tally = self._tallies["periods"]
+        tally.checked = await self._connection.scalar(queries.PERIODS) or 0
+        async for row in self._each(queries.UNEVEN_PERIODS):
+            whose = f"{row.user_id}, key {row.api_key_id}" if row.user_id else "all users"
+            subject = f"{row.period} {row.start:%Y-%m-%d}, {whose}, {row.model_name}, upstream {row.upstream_id}, {row.api}, {row.status}"
+            sums = exact(row[-len(MEASURES) :])
+            tally.differ(subject, listed(sums, 1), listed(sums, -1))
 
     async def _check_accounts(self) -> None:
         tallies = self._tallies

@@ -23,7 +23,8 @@ class Group(NamedTuple):
 
 WIDTH = len(Group._fields)
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-MEASURES = ("calls", *_TOKENS, "charge", "bill", "write_off", "upstream_cost")
+HISTOGRAMS = ("latencies", "first_tokens")
+MEASURES = ("calls", *_TOKENS, "charge", "bill", "write_off", "upstream_cost", *HISTOGRAMS)
 CHARGE, BILL, WRITE_OFF = 6, 7, 8
 
 
@@ -49,7 +50,13 @@ class Balance:
         for group, keys in sorted(self._groups.items(), key=str):
             for key, sums in _comparable(keys).items():
                 if any(sums):
-                    tally.differ(_described(group, key), _listed(sums, 1), _listed(sums, -1))
+                    tally.differ(_described(group, key), listed(sums, 1), listed(sums, -1))
+
+
+def exact(measures: Sequence[Number]) -> list[Number]:
+    """As they can be added: a histogram has more digits than decimals are added with. One that is no number is as good as any."""
+    money, histograms = measures[: -len(HISTOGRAMS)], measures[-len(HISTOGRAMS) :]
+    return [*money, *(int(part) if Decimal(part).is_finite() else -1 for part in histograms)]
 
 
 def zero() -> list[Number]:
@@ -72,7 +79,8 @@ def _described(group: Group, key: int | None) -> str:
     return ", ".join(part for part in (hour, group.user_id, f"key {key}" if key else "all keys", *of) if part)
 
 
-def _listed(sums: Sequence[Number], sign: int) -> str:
+def listed(sums: Sequence[Number], sign: int) -> str:
     """The measures of this sign; what is no number has that of rows."""
     signed = [(name, sign * Decimal(part)) for name, part in zip(MEASURES, sums, strict=True)]
-    return ", ".join(f"{name} {part:f}" for name, part in signed if (sign > 0 if part.is_nan() else part > 0)) or "nothing"
+    found = [(name, part) for name, part in signed if (sign > 0 if part.is_nan() else part > 0)]
+    return ", ".join(f"other {name}" if name in HISTOGRAMS else f"{name} {part:f}" for name, part in found) or "nothing"

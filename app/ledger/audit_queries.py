@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import JSON, Interval, Text, and_, bindparam, cast, exists, func, literal_column, or_, select, text, true
 
 from app.database import SCHEMA
-from app.ledger.audit_balance import MEASURES, Group
+from app.ledger.audit_balance import HISTOGRAMS, MEASURES, Group
 from app.models import (
     Account,
     ApiCallLog,
@@ -19,6 +19,7 @@ from app.models import (
     KeyMeter,
     PlatformApiKey,
     UsageHourly,
+    UsagePeriod,
 )
 
 CUT = Decimal("0.00005")
@@ -68,6 +69,13 @@ _SOUND = and_(
     ApiCallLog.bill >= 0,
     func.abs(ApiCallLog.bill - ApiCallLog.charge) <= 2 * CUT,
 )
+_LATENCIES = {"latencies": ApiCallLog.latency_ms, "first_tokens": ApiCallLog.first_token_ms}
+
+
+def _measure_of_rows(name: str) -> Any:
+    return getattr(func, SCHEMA).latency_bucket(_LATENCIES[name]) if name in HISTOGRAMS else getattr(ApiCallLog, name)
+
+
 ROWS_BY_GROUP = select(
     _hour_of(ApiCallLog.settled_at).label("hour"),
     ApiCallLog.user_id,
@@ -78,7 +86,7 @@ ROWS_BY_GROUP = select(
     ApiCallLog.is_local,
     ApiCallLog.api_key_id,
     func.count().label("calls"),
-    *(func.coalesce(func.sum(getattr(ApiCallLog, name)), 0).label(name) for name in MEASURES[1:]),
+    *(func.coalesce(func.sum(_measure_of_rows(name)), 0).label(name) for name in MEASURES[1:]),
     func.count().filter(_SOUND.is_not(true())).label("unsound"),
 ).group_by(text("1, 2, 3, 4, 5, 6, 7, 8"))
 _written_off = func.coalesce(cast(ApiCallLog.write_off, Text), "none").label("written_off")
@@ -88,6 +96,25 @@ UNSOUND_ROWS = (
     .order_by(ApiCallLog.id)
 )
 TWICE = select(ApiCallLog.request_id, func.count()).group_by(ApiCallLog.request_id).having(func.count() > 1)
+
+_MEASURED = ", ".join(MEASURES)
+_REST = "model_name, upstream_id, api, status, is_local"
+_TAKEN = ", ".join(f"-{name}" for name in MEASURES)
+_UNEVEN = " OR ".join(f"sum({name}) <> 0" for name in MEASURES)
+UNEVEN_PERIODS = text(f"""
+    SELECT period, start, user_id, api_key_id, model_name, upstream_id, api, status,
+        {", ".join(f"sum({name}) AS {name}" for name in MEASURES)}
+    FROM (
+        SELECT 'day' AS period, date_trunc('day', hour, 'UTC') AS start, '' AS user_id, 0 AS api_key_id, {_REST}, {_MEASURED}
+        FROM {SCHEMA}.usage_hourly
+        UNION ALL SELECT 'month', date_trunc('month', hour, 'UTC'), user_id, api_key_id, {_REST}, {_MEASURED} FROM {SCHEMA}.usage_hourly
+        UNION ALL SELECT period, start, user_id, api_key_id, {_REST}, {_TAKEN} FROM {SCHEMA}.usage_period
+    ) parts
+    GROUP BY period, start, user_id, api_key_id, {_REST}
+    HAVING {_UNEVEN}
+    ORDER BY period, start, user_id, api_key_id, {_REST}
+""")
+PERIODS = select(func.count()).select_from(UsagePeriod)
 
 _by_user = (
     select(CallHold.user_id, func.sum(CallHold.amount).label("amount"), func.count().label("calls")).group_by(CallHold.user_id).subquery()

@@ -5,22 +5,28 @@ What became of such a reservation may be unknown: the hold is nobody's then, and
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
+import structlog
 from sqlalchemy import text
 
-from app.database import LOCK_WAIT, Database, is_away
+from app.database import LOCK_WAIT, Database, is_away, said
 from app.errors import Unavailable
 from app.ledger.group_commit import GroupCommit
 from app.ledger.lease import Lease
+from app.metrics import Metrics
+
+log = structlog.get_logger(__name__)
 
 _RESERVE = text(
     "SELECT * FROM aigcspace.reserve("
     ":request_ids, :user_ids, :key_ids, :key_hashes, :amounts, :token_estimates, :open_endeds, :entries, :instance, :patience, :zone)"
 )
+_STEP = ("reserve",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +67,16 @@ class Decision:
 class Holds:
     """`longest_wait`: seconds in which a call is let through or refused."""
 
-    def __init__(self, database: Database, lease: Lease, *, longest_wait: float, time_zone: str) -> None:
+    def __init__(self, database: Database, lease: Lease, *, longest_wait: float, time_zone: str, metrics: Metrics) -> None:
         self._database = database
+        self._reserving = database.written(_RESERVE)
+        self._metrics = metrics
         self._time_zone = time_zone
         self._lease = lease
         self._longest_wait = longest_wait
         self._group: GroupCommit[Hold, Decision] = GroupCommit(self._reserve, lane_of=lambda hold: hold.user_id, withdrawable=True)
         self._owned: set[UUID] = set()
+        self._is_away = False
         self.lease_lost = asyncio.Event()
         self.run = self._group.run
 
@@ -80,6 +89,7 @@ class Holds:
                 decision = await self._group.submit(hold)
         except Exception as error:
             if is_away(error):
+                self._say_away(error)
                 raise _unavailable() from error
             raise
         finally:
@@ -88,7 +98,14 @@ class Holds:
         if decision.outcome == "no_lease":
             self.lease_lost.set()
             raise _unavailable()
+        self._is_away = False
         return decision
+
+    def _say_away(self, error: Exception) -> None:
+        """Once: each call is told."""
+        if not self._is_away:
+            log.warning("calls are refused: no hold can be made", error=said(error))
+        self._is_away = True
 
     def owns(self, request_id: UUID) -> bool:
         return request_id in self._owned
@@ -111,8 +128,10 @@ class Holds:
             "patience": LOCK_WAIT,
             "zone": self._time_zone,
         }
-        async with self._database.autocommit() as connection:
-            rows = (await connection.execute(_RESERVE, parameters)).all()
+        started = time.monotonic()
+        rows = await self._database.rows(self._reserving, parameters)
+        self._metrics.commit.observe(time.monotonic() - started, _STEP)
+        self._metrics.batch_size.observe(len(holds), _STEP)
         decisions = {
             request_id: Decision(outcome, available, retry_after, _rate(requests, requests_left), _rate(tokens, tokens_left))
             for request_id, outcome, available, retry_after, requests, requests_left, tokens, tokens_left in rows

@@ -35,6 +35,12 @@ class Lease:
         self._is_taken = False
         self._renewed_at = 0.0
         self._unbroken_since = 0.0
+        self._was_lost = False
+
+    @property
+    def is_unbroken(self) -> bool:
+        """Whether nobody can have declared this process dead."""
+        return not self._was_lost and time.monotonic() - self._renewed_at < self.seconds
 
     @property
     def may_bury(self) -> bool:
@@ -49,6 +55,7 @@ class Lease:
             if self._is_taken:
                 log.warning("this process was declared dead while it was paused or cut off", instance=str(self.id))
                 self.id = uuid7()
+                self._was_lost = True
             await self._take()
             self._is_taken = True
             self._unbroken_since = asked_at

@@ -16,28 +16,51 @@ from typing import Any
 import structlog
 
 from app.database import Database, is_away
+from app.ledger.ended import EndedCalls
 from app.ledger.hold import Holds
 from app.ledger.lease import Lease
 from app.ledger.recovery import Recovery
 from app.ledger.replay import Replay
 from app.ledger.settlement import Settlement
 from app.ledger.spool import Spool
+from app.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
 
 class Ledger:
-    """`lease`, `admit_wait` and `objects_age` are in seconds."""
+    """`lease`, `admit_wait` and `objects_age` are in seconds. `calls` tells of those that have ended."""
 
     def __init__(
-        self, database: Database, *, spool: Spool, lease: float, admit_wait: float, time_zone: str, objects_age: float = 0
+        self,
+        database: Database,
+        *,
+        spool: Spool,
+        lease: float,
+        admit_wait: float,
+        time_zone: str,
+        objects_age: float = 0,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics()
+        self.database = database
         self.spool = spool
+        self.calls = EndedCalls()
         self.lease = Lease(database, seconds=lease)
-        self.holds = Holds(database, self.lease, longest_wait=admit_wait, time_zone=time_zone)
-        self.settlement = Settlement(database, spool, time_zone=time_zone, ended=self.holds.ended)
-        self._recovery = Recovery(database, self.lease, self.holds, time_zone=time_zone, objects_age=objects_age)
-        self._replay = Replay(spool, self.settlement)
+        self.holds = Holds(database, self.lease, longest_wait=admit_wait, time_zone=time_zone, metrics=metrics)
+        self.settlement = Settlement(
+            database,
+            spool,
+            time_zone=time_zone,
+            ended=self.holds.ended,
+            is_sure=lambda: self.lease.is_unbroken,
+            calls=self.calls,
+            metrics=metrics,
+        )
+        self._recovery = Recovery(
+            database, self.lease, self.holds, time_zone=time_zone, objects_age=objects_age, calls=self.calls, metrics=metrics
+        )
+        self.replay = Replay(spool, self.settlement)
 
     def work(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs for as long as the process does, by name."""
@@ -46,7 +69,7 @@ class Ledger:
             "settlement": self.settlement.run(),
             "spool": self.spool.run(),
             "recovery": self._recovery.run(),
-            "replay": self._replay.run(),
+            "replay": self.replay.run(),
         }
 
     async def finish(self, longest: float) -> None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import msgspec
@@ -22,11 +22,26 @@ class _Names(msgspec.Struct):
     user_id: str
 
 
+def arrived_at(request_id: UUID) -> float:
+    """Seconds since 1970, of the request's id (UUIDv7, RFC 9562)."""
+    return (request_id.int >> 80) / 1000
+
+
+class Carried(NamedTuple):
+    """What is known of a call only to the process that has carried it. `admitted_in`: seconds until it went upstream; None: it never
+    did. `ended_at`: of its answer, by this machine's clock that never goes back. `is_plain`: its row is new, and its charge its cost."""
+
+    admitted_in: float | None
+    ended_at: float
+    is_plain: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     request_id: UUID
     user_id: str
     entry: bytes
+    carried: Carried | None = None
 
     @classmethod
     def read(cls, entry: bytes) -> Self:
@@ -36,8 +51,8 @@ class Outcome:
 
     @property
     def began_at(self) -> float:
-        """Seconds since 1970, of the request's id (UUIDv7, RFC 9562)."""
-        return (self.request_id.int >> 80) / 1000
+        """Seconds since 1970."""
+        return arrived_at(self.request_id)
 
     def late(self) -> Self:
         """The same, for a call whose row may have been archived: see `settle.sql`."""

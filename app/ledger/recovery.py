@@ -16,11 +16,14 @@ from sqlalchemy import Integer, func, select
 from sqlalchemy.sql import bindparam
 
 from app.database import LOCK_WAIT, SCHEMA, Database, is_away, is_locked
+from app.ledger.ended import Ended, EndedCalls, facts_of_row
 from app.ledger.hold import Holds
 from app.ledger.jitter import jittered
 from app.ledger.lease import RENEWALS, Lease
 from app.ledger.objects import forget_old
+from app.ledger.outcome import Outcome
 from app.ledger.rows import rows_of
+from app.metrics import Metrics
 from app.models import ApiCallLog, CallHold
 
 log = structlog.get_logger(__name__)
@@ -34,13 +37,17 @@ MOST_PURGED = 5000
 class Recovery:
     """`objects_age`: seconds after which nobody keeps what was made; 0: it is remembered for ever."""
 
-    def __init__(self, database: Database, lease: Lease, holds: Holds, *, time_zone: str, objects_age: float) -> None:
+    def __init__(
+        self, database: Database, lease: Lease, holds: Holds, *, time_zone: str, objects_age: float, calls: EndedCalls, metrics: Metrics
+    ) -> None:
         self._database = database
         self._lease = lease
         self._holds = holds
         self._objects_age = objects_age
+        self._calls = calls
+        self._metrics = metrics
         reaped = getattr(func, SCHEMA).reap(bindparam("most", type_=Integer()), bindparam("patience", type_=Integer()), time_zone)
-        self._reaping = rows_of(reaped, time_zone=time_zone).returning(ApiCallLog.request_id)
+        self._reaping = rows_of(reaped, time_zone=time_zone).returning(ApiCallLog.request_id, ApiCallLog.user_id, facts_of_row())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -80,14 +87,18 @@ class Recovery:
         await asyncio.sleep(0.05)  # not more often, if the database goes on refusing
 
     async def _void_unowned(self) -> None:
-        """The holds are looked up first: one that is made after that is owned by then."""
+        """The holds are looked up first: one that is made after that is owned by then. And again: one that goes on in the background
+        is no longer this process's by the time that it isn't owned."""
         query = select(CallHold.request_id).where(CallHold.instance_id == self._lease.id)
         async with self._database.autocommit() as connection:
             held = (await connection.execute(query)).scalars().all()
             unowned = [request_id for request_id in held if not self._holds.owns(request_id)]
+            if unowned:
+                unowned = list((await connection.execute(query.where(CallHold.request_id.in_(unowned)))).scalars())
             if not unowned:
                 return
             voided = (await connection.execute(select(getattr(func, SCHEMA).void(unowned, LOCK_WAIT)))).scalar_one()
+        self._metrics.voided.add(amount=voided)
         log.warning("voided holds whose reservation was never answered", holds=voided)
 
     async def _reap(self) -> None:
@@ -96,11 +107,13 @@ class Recovery:
         while time.monotonic() < until:
             try:
                 async with self._database.autocommit() as connection:
-                    ended = (await connection.execute(self._reaping, {"most": MOST, "patience": LOCK_WAIT})).scalars().all()
+                    ended = (await connection.execute(self._reaping, {"most": MOST, "patience": LOCK_WAIT})).all()
             except Exception as error:
                 if not is_locked(error):
                     raise
                 return
             if not ended:
                 return
-            log.warning("ended calls of dead processes as orphaned", calls=len(ended), request_ids=[str(one) for one in ended[:10]])
+            self._metrics.orphans.add(amount=len(ended))
+            self._calls.add([Ended(Outcome(request_id, user_id, facts.encode())) for request_id, user_id, facts in ended if request_id])
+            log.warning("ended calls of dead processes as orphaned", calls=len(ended), request_ids=[str(one[0]) for one in ended[:10]])

@@ -33,6 +33,12 @@ class Replay:
         self._spool = spool
         self._settlement = settlement
         self._given_up: set[Path] = set()
+        self._damaged = 0
+
+    @property
+    def left(self) -> int:
+        """Segments whose calls, or some of them, could not be replayed: they stay, or were set aside as damaged."""
+        return len(self._given_up) + self._damaged + self._spool.left_alone
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -62,6 +68,7 @@ class Replay:
         finally:
             if done:
                 await asyncio.to_thread(segment.remove)
+                self._damaged += bool(segment.damaged)
             else:
                 self._given_up.add(segment.path)
                 segment.release()

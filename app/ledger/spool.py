@@ -19,6 +19,7 @@ from uuid import UUID
 
 import structlog
 
+from app.ledger.outcome import arrived_at
 from app.ledger.segment import LARGEST_RECORD, SUFFIX, AbandonedSegment, Segment, UnknownFormatError
 from app.ledger.spool_writer import SEGMENT_BYTES, SpoolWriter
 
@@ -56,7 +57,7 @@ class Spool:
         self._closed = False
         self._work = asyncio.Event()
         self._writer = SpoolWriter(directory, changed=self._count)
-        self._reported: set[Path] = set()
+        self._left: set[Path] = set()
 
     async def run(self) -> None:
         """Writes until cancelled. Tries the disk at once, so that a spool that can't be written is known before it is needed."""
@@ -107,15 +108,35 @@ class Spool:
             return f"the spool in {self._directory} is full ({self._bytes} of {self._largest} bytes): it empties when the database is back"
         return self._writer.failing
 
+    @property
+    def size(self) -> int:
+        """Bytes of all segments of this process."""
+        return self._bytes
+
+    @property
+    def largest(self) -> int:
+        return self._largest
+
+    @property
+    def records(self) -> int:
+        """Calls that are in it or on their way, and in no row yet."""
+        return len(self._where) + len(self._pending)
+
+    @property
+    def oldest(self) -> float | None:
+        """Seconds since 1970 at which the first of them arrived."""
+        first = next(iter(self._where), None) or next(iter(self._pending), None)
+        return None if first is None else arrived_at(first)
+
     def abandoned(self) -> list[AbandonedSegment]:
         """Segments that no living process owns, oldest first; now locked, so that no other process takes them. Blocks."""
-        found = []
+        found, left = [], set()
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             try:
                 segment = AbandonedSegment.take(path)
             except (UnknownFormatError, OSError) as error:
-                if path not in self._reported:
-                    self._reported.add(path)
+                left.add(path)
+                if path not in self._left:
                     log.error(
                         "a segment of the spool is left alone: start the version that wrote it, or make it readable, so that its calls "
                         "are billed",
@@ -125,7 +146,13 @@ class Spool:
                 continue
             if segment is not None:
                 found.append(segment)
+        self._left = left
         return found
+
+    @property
+    def left_alone(self) -> int:
+        """Segments that `abandoned` could not take when it was last called: of another version, or not readable."""
+        return len(self._left)
 
     async def close(self) -> None:
         """After `run` was cancelled. Writes what still waits; what is unsettled stays for the next process."""

@@ -18,6 +18,7 @@ from app.models.key_policy import KeyPolicy
 from app.models.model import Model
 from app.models.model_price import ModelPrice
 from app.models.model_route import ModelRoute
+from app.models.notification import Notification
 from app.models.platform_api_key import PlatformApiKey
 from app.models.redemption_code import RedemptionCode
 from app.models.retired_secret import RetiredSecret
@@ -26,6 +27,7 @@ from app.models.upstream import Upstream
 from app.models.upstream_object import UpstreamObject
 from app.models.upstream_price import UpstreamPrice
 from app.models.usage_hourly import UsageHourly
+from app.models.usage_period import UsagePeriod
 from app.models.user import User
 from app.models.user_policy import UserPolicy
 
@@ -48,6 +50,7 @@ __all__ = [
     "Model",
     "ModelPrice",
     "ModelRoute",
+    "Notification",
     "PlatformApiKey",
     "RedemptionCode",
     "RetiredSecret",
@@ -56,6 +59,7 @@ __all__ = [
     "UpstreamObject",
     "UpstreamPrice",
     "UsageHourly",
+    "UsagePeriod",
     "User",
     "UserPolicy",
 ]

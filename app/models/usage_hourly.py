@@ -1,36 +1,22 @@
-"""Sums of the call log by hour (UTC), written in the transaction of the rows that they sum up.
-
-No foreign keys: books outlive people. Absent keys and upstreams are 0, so that the primary key holds.
-"""
+"""Sums of the call log by hour (UTC), written in the transaction of the rows that they sum up."""
 
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Index, Integer, Numeric, String
+from sqlalchemy import DateTime, Index, Numeric
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.database import SCHEMA, Base
+from app.models.usage_sums import UsageSums
 
 
-class UsageHourly(Base):
+class UsageHourly(UsageSums, Base):
+    """What came to it later has a default, for the hours before."""
+
     __tablename__ = "usage_hourly"
     __table_args__ = (Index("ix_usage_hourly_user_id_hour", "user_id", "hour"), {"schema": SCHEMA})
 
-    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True)
-    user_id: Mapped[str] = mapped_column(String(50), primary_key=True)
-    api_key_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    model_name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    upstream_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    api: Mapped[str] = mapped_column(String(50), primary_key=True)
-    status: Mapped[str] = mapped_column(String(20), primary_key=True)
-    is_local: Mapped[bool] = mapped_column(Boolean, primary_key=True)
-    calls: Mapped[int] = mapped_column(BigInteger)
-    input_tokens: Mapped[int] = mapped_column(BigInteger)
-    output_tokens: Mapped[int] = mapped_column(BigInteger)
-    cache_read_tokens: Mapped[int] = mapped_column(BigInteger)
-    cache_write_tokens: Mapped[int] = mapped_column(BigInteger)
-    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
-    charge: Mapped[Decimal] = mapped_column(Numeric(24, 10))
-    bill: Mapped[Decimal] = mapped_column(Numeric(20, 4))
-    write_off: Mapped[Decimal] = mapped_column(Numeric(24, 10))
-    upstream_cost: Mapped[Decimal] = mapped_column(Numeric(24, 10), server_default="0")
+    hour: Mapped[datetime] = mapped_column(DateTime(timezone=True), primary_key=True, sort_order=-1)
+    upstream_cost: Mapped[Decimal] = mapped_column(Numeric(24, 10), server_default="0", sort_order=2)
+    latencies: Mapped[Decimal] = mapped_column(Numeric, server_default="0", sort_order=3)
+    first_tokens: Mapped[Decimal] = mapped_column(Numeric, server_default="0", sort_order=4)

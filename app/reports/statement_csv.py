@@ -1,7 +1,6 @@
 """A statement as CSV (RFC 4180): a line for each movement, whose `amount` leads from the opening to the closing balance.
 
-Spreadsheets take a cell that begins like a formula for one, whoever wrote it: such text gets an apostrophe before it, which
-they show as text. Numbers are left as they are.
+Text that a spreadsheet would take for a formula gets an apostrophe before it (`app/spreadsheet.py`). Numbers are left as they are.
 """
 
 import csv
@@ -11,12 +10,11 @@ from io import StringIO
 
 from app.models import CreditEntry
 from app.reports.statement import TOKENS, Statement, UsageLine
+from app.spreadsheet import as_text
 
 COLUMNS = (
     "kind", "time", "model_name", "api_key_id", "api_key_name", "calls", *TOKENS, "charge", "write_off", "amount", "request_id", "note",
 )  # fmt: skip
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""OWASP, CSV injection: with the full-width forms of the signs."""
 
 Cell = str | int | Decimal | None
 
@@ -39,27 +37,22 @@ def _of_entry(kind: str, entry: CreditEntry) -> dict[str, Cell]:
         "time": _moment(entry.created_at),
         "amount": f"{entry.amount:f}",
         "request_id": str(entry.request_id) if entry.request_id else "",
-        "note": cell(entry.note or ""),
+        "note": as_text(entry.note or ""),
     }
 
 
 def _of_usage(line: UsageLine) -> dict[str, Cell]:
     return {
         "kind": "usage",
-        "model_name": cell(line.model_name),
+        "model_name": as_text(line.model_name),
         "api_key_id": line.api_key_id,
-        "api_key_name": cell(line.api_key_name or ""),
+        "api_key_name": as_text(line.api_key_name or ""),
         "calls": line.calls,
         **{name: getattr(line, name) for name in TOKENS},
         "charge": f"{line.charge:f}",
         "write_off": f"{line.write_off:f}",
         "amount": f"{-line.bill:f}",
     }
-
-
-def cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULAS) else text
 
 
 def _moment(moment: datetime) -> str:

@@ -11,7 +11,7 @@ A column is nullable here unless the server has a default for it, so that no row
 INSERTs go on working. Raises `StartupError` from `plan()`, before anything has changed, where a table can't serve.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,4 +224,37 @@ def drop_columns(table: str, added: Sequence[Column[Any]]) -> None:
             connection.execute(
                 text(f"DELETE FROM {SCHEMA}.adopted WHERE table_name = :table AND kind = 'column' AND name = :name"),
                 {"table": table, "name": column.name},
+            )
+
+
+def build_indexes(table: str, added: Mapping[str, str]) -> None:
+    """For later migrations: indexes of a table that may be the platform's, and big, built while others read and write it. What
+    follows `ON table` by the index's name. Leaves the migration's transaction; can be repeated after the process was killed."""
+    connection = op.get_bind()
+    is_adopted = table in Adopted.read(connection).tables
+    with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        connection.exec_driver_sql("SET statement_timeout = 0")
+        connection.exec_driver_sql("SET lock_timeout = 0")
+        for name, definition in added.items():
+            if is_adopted and (table, "index", name) not in Adopted.read(connection).added:
+                _remember(connection, table, "index", name)
+            valid = is_valid(connection, name)
+            if valid is False:
+                connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {SCHEMA}.{name}")
+            if not valid:
+                connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY {name} ON {SCHEMA}.{table} {definition}")
+        connection.exec_driver_sql("RESET statement_timeout")
+        connection.exec_driver_sql("RESET lock_timeout")
+
+
+def drop_indexes(table: str, names: Sequence[str]) -> None:
+    """What `build_indexes` added."""
+    connection = op.get_bind()
+    for name in names:
+        op.drop_index(name, table, schema=SCHEMA, if_exists=True)
+        if exists(connection, "adopted"):
+            connection.execute(
+                text(f"DELETE FROM {SCHEMA}.adopted WHERE table_name = :table AND kind = 'index' AND name = :name"),
+                {"table": table, "name": name},
             )

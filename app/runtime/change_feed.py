@@ -124,12 +124,12 @@ class ChangeFeed:
                 self._greeted.clear()
                 connection.add_termination_listener(self._on_end)
                 await connection.add_listener(CHANNEL, self._on_notice)
-                await self._try()
+                await self._try(connection)
                 yield connection
             finally:
                 await pooled.invalidate()
 
-    async def _try(self) -> None:
+    async def _try(self, connection: asyncpg.Connection) -> None:
         async with self._speaking.autocommit() as other:
             await other.execute(text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": self._greeting})
         try:
@@ -137,6 +137,7 @@ class ChangeFeed:
                 await self._greeted.wait()
         except TimeoutError:
             raise DeafError from None
+        _require_open(connection)
 
     async def _follow(self, connection: asyncpg.Connection) -> None:
         """Until the connection is lost, which raises."""
@@ -149,8 +150,7 @@ class ChangeFeed:
                 continue
             self._stirred.clear()
             changes, self._pending = self._pending, Changes()
-            if connection.is_closed():
-                raise ConnectionResetError("the connection that listens for changes was closed")
+            _require_open(connection)
             await self._changed(changes)
             await asyncio.sleep(PAUSE)
 
@@ -176,6 +176,8 @@ class ChangeFeed:
         self._stirred.set()
 
     def _on_end(self, _connection: object) -> None:
+        """Whoever waits for a notice is woken."""
+        self._greeted.set()
         self._stirred.set()
 
     def _hears(self, message: str) -> None:
@@ -185,6 +187,11 @@ class ChangeFeed:
 
     def _hears_not(self, trouble: str) -> None:
         """Says it where it is new: what is remembered stays in force meanwhile."""
-        if self._trouble is None:
+        if self._trouble != trouble:
             log.warning("changes by others are not heard of at once", reason=trouble)
         self._trouble = trouble
+
+
+def _require_open(connection: asyncpg.Connection) -> None:
+    if connection.is_closed():
+        raise ConnectionResetError("the connection that listens for changes was closed")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.errors import StartupError
 
-POLL = 0.02
+POLL, AGAIN = 0.02, 0.5
 SHUTDOWN = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 """Fast, then immediate (recovers at the next start), then by the kernel; each with its patience in seconds."""
 
@@ -55,13 +55,14 @@ def _serves(pid: int, data: Path) -> bool:
 
 
 def shut_down(pid: int, runs: Callable[[], bool]) -> bool:
-    """Whether the process has ended."""
+    """Whether the process has ended. Signals are repeated: PostgreSQL doesn't mind, and an interpreter that is about to become it
+    (`service_user`) loses those that find it starting."""
     for number, patience in SHUTDOWN:
-        if not runs():
-            return True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while runs() and time.monotonic() < deadline:
+        deadline, signal_at = time.monotonic() + patience, 0.0
+        while runs() and (now := time.monotonic()) < deadline:
+            if now >= signal_at:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                signal_at = now + AGAIN
             time.sleep(POLL)
     return not runs()

@@ -38,6 +38,7 @@ def command(program: Sequence[str], *, uid: int, gid: int, data: str) -> list[st
 
 def main(arguments: Sequence[str]) -> None:
     """Never returns: either the process is the program, or it has ended with the reason."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of what Python's own handler notes, exec would know nothing
     parent, uid, gid = (int(number) for number in arguments[:3])
     data, program = arguments[3], list(arguments[4:])
     try:

@@ -111,6 +111,7 @@ def test_one_call_in_full_by_either_id(called: Scene, admin: Admin) -> None:
     assert by_id == by_request_id
     assert by_id["request_id"] == str(stored["request_id"])
     assert sum(Decimal(item["amount"]) for item in by_id["line_items"]) == charge(RATES, stored)
+    assert Decimal(by_id["charge"]) + Decimal(by_id["rounding"]) == Decimal(by_id["bill"])
     assert len(by_id["attempts"]) == 1
 
 

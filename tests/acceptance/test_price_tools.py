@@ -55,13 +55,14 @@ def test_a_price_of_the_future_is_in_the_history_and_not_in_force(admin: Admin, 
 
 def test_what_was_taken_out_changes_nothing_put_in_again(admin: Admin, name: str) -> None:
     admin.set_price(f"=cmd|{name}", {"input": "0.15", "output": "0.6"}, **TIERED)
+    admin.set_price(f"\uff1dcmd|{name}", {"input": "1"})
     admin.set_price(f"'{name}", {"input": "1"})
 
     sheet = admin.http.get("/admin/prices/export", params={"bom": True})
     assert sheet.headers["content-type"].startswith("text/csv")
     assert sheet.content.startswith(b"\xef\xbb\xbf")
     mine = [row["model"] for row in exported(admin) if name in row["model"]]
-    assert sorted(set(mine)) == [f"''{name}", f"'=cmd|{name}"], "no cell begins as a formula does"
+    assert sorted(set(mine)) == [f"''{name}", f"'=cmd|{name}", f"'\uff1dcmd|{name}"], "no cell begins as a formula does"
     again = put_in(admin, sheet.text).json()
     assert (again["data"], again["written"]) == ([], True)
     assert again["same"] >= 2

@@ -1,6 +1,8 @@
 """The models that a key may use, as each protocol's own client reads them."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 
 import anthropic
 import httpx
@@ -10,6 +12,9 @@ from google import genai
 from google.genai import errors as google_errors
 from google.genai import types as google_types
 
+from app.catalog.routing import DatedPrice, Snapshot
+from app.gateway.admission.admit import FREE
+from tests.gateway.test_order import route
 from tests.harness.scene import Scene
 from tests.harness.tls import NO_TLS
 
@@ -30,6 +35,21 @@ def plain() -> Iterator[httpx.Client]:
         yield client
 
 
+def test_a_model_exists_that_is_listed_and_the_names_are_put_in_order_once() -> None:
+    one, dated = route(1), (DatedPrice(datetime(2020, 1, 1, tzinfo=UTC), FREE),)
+    priced = dict.fromkeys(("own", "vendor/b", "vendor/a", "gone"), dated)
+    snapshot = Snapshot(1, {}, {"own": (one,), "no price": (one,)}, (("vendor/", (one,)),), {}, priced)
+
+    assert snapshot.model_names == ("no price", "own", "vendor/a", "vendor/b")
+    assert snapshot.model_names is snapshot.model_names
+    assert [name for name in (*priced, "no price", "vendor/", "vendor/c", "") if snapshot.has_model(name)] == [
+        "own",
+        "vendor/b",
+        "vendor/a",
+        "no price",
+    ]
+
+
 def test_openai(scene: Scene, named: str, plain: httpx.Client) -> None:
     client = openai.OpenAI(api_key=scene.key, base_url=f"{scene.proxy.url}/v1", http_client=plain, max_retries=0)
 
@@ -40,22 +60,20 @@ def test_openai(scene: Scene, named: str, plain: httpx.Client) -> None:
 
 
 def test_anthropic(scene: Scene, named: str) -> None:
-    client = anthropic.Anthropic(api_key=scene.key, base_url=scene.proxy.url, max_retries=0)
-
-    assert [(model.id, model.type) for model in client.models.list()] == [(named, "model")]
-    assert client.models.retrieve(named).display_name == named
-    with pytest.raises(anthropic.NotFoundError) as unknown:
-        client.models.retrieve("no/such")
+    with anthropic.Anthropic(api_key=scene.key, base_url=scene.proxy.url, max_retries=0) as client:
+        assert [(model.id, model.type) for model in client.models.list()] == [(named, "model")]
+        assert client.models.retrieve(named).display_name == named
+        with pytest.raises(anthropic.NotFoundError) as unknown:
+            client.models.retrieve("no/such")
     assert unknown.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
 
 
 def test_gemini(scene: Scene, named: str) -> None:
-    client = genai.Client(api_key=scene.key, http_options=google_types.HttpOptions(base_url=scene.proxy.url))
-
-    assert [model.name for model in client.models.list(config={"query_base": True})] == [f"models/{named}"]
-    assert client.models.get(model=f"models/{named}").display_name == named
-    with pytest.raises(google_errors.ClientError) as unknown:
-        client.models.get(model="models/no/such")
+    with closing(genai.Client(api_key=scene.key, http_options=google_types.HttpOptions(base_url=scene.proxy.url))) as client:
+        assert [model.name for model in client.models.list(config={"query_base": True})] == [f"models/{named}"]
+        assert client.models.get(model=f"models/{named}").display_name == named
+        with pytest.raises(google_errors.ClientError) as unknown:
+            client.models.get(model="models/no/such")
     assert (unknown.value.code, unknown.value.status) == (404, "NOT_FOUND")
 
 

@@ -14,7 +14,7 @@ from tests.billing.exact import INPUT_KINDS, OUTPUT_KINDS, price
 from tests.billing.strategies import BoundedUse, Tariff, bounded_uses, counts, multipliers, rate_tables, reported_usages, tariffs
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(tariffs, bounded_uses(), multipliers)
 @example(Tariff({"input": "5"}, ((10, {"input": "1"}),)), BoundedUse(Bound(11, 0), {"input": 10}, 10), "1")
 @example(Tariff({"input": "1", "cache_write": "9"}), BoundedUse(Bound(11, 0), {"cache_write": 11}, 11), "1")
@@ -25,7 +25,7 @@ def test_no_call_within_its_bound_costs_more_than_its_ceiling(tariff: Tariff, us
     assert charge.amount <= tariff.price.ceiling(use.bound, multiplier=Decimal(multiplier))
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(tariffs, reported_usages, counts, counts)
 def test_no_reported_usage_of_text_costs_more_than_the_ceiling(tariff: Tariff, usage: Usage, spare_in: int, spare_out: int) -> None:
     usage = Usage(

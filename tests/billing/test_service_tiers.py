@@ -145,7 +145,7 @@ def tiered(draw: st.DrawFn) -> Tiered:
     return Tiered(price, ran_at, asked)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(tiered(), bounded_uses())
 def test_no_call_costs_more_than_its_ceiling_whatever_tier_it_runs_at(call: Tiered, use: BoundedUse) -> None:
     bound = Bound(use.bound.input_tokens, use.bound.output_tokens, use.bound.kinds, service_tier=tier_asked(call.asked))

@@ -7,6 +7,7 @@ from tests.harness.installation import Installation
 from tests.harness.postgres import Database
 from tests.ledger.calls import make_payer
 from tests.ledger.replica import Replica
+from tests.ledger.sums import sum_up_periods
 
 
 def test_old_rows_go_to_files_and_the_books_stay_right(installation: Installation, db: Database, tmp_path: Path) -> None:
@@ -16,6 +17,7 @@ def test_old_rows_go_to_files_and_the_books_stay_right(installation: Installatio
     replica.close()
     for table, column in (("api_call_log", "created_at"), ("api_call_log", "settled_at"), ("usage_hourly", "hour")):
         db.execute(f"UPDATE aigcspace.{table} SET {column} = {column} - interval '100 days'")
+    sum_up_periods(db)
     db.execute("UPDATE aigcspace.account SET created_at = created_at - interval '100 days'")
     month = str(db.value("SELECT to_char(min(created_at), 'YYYY-MM') FROM aigcspace.api_call_log"))
     before = str(db.value("SELECT (now() - interval '31 days')::date"))

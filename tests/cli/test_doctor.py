@@ -83,7 +83,7 @@ def test_a_new_installation_is_well(own: Database, examine: Examine) -> None:
         ),
         (AHEAD, {}, "warning", "8.0 h ahead of UTC", "LOG_TIME_ZONE"),
         ("SELECT 1", {"ADMIN_TOKEN": "a" * 30}, "warning", "ADMIN_TOKEN could be guessed", "openssl"),
-        ("SELECT 1", {"WORKERS": "60"}, "wrong", "1080 connections are needed", "WORKERS"),
+        ("SELECT 1", {"WORKERS": "60"}, "wrong", "1320 connections are needed", "WORKERS"),
         ("SELECT 1", {"PLATFORM_KEY_COLUMN": "api_key"}, "wrong", "no column 'api_key'", "PLATFORM_KEY_COLUMN"),
         ("SELECT 1", {"PLATFORM_KEY_COLUMN": "name"}, "wrong", "the index of 'name' is missing", "migrate"),
         ("SELECT 1", {"PORT": "many"}, "wrong", "PORT: ", "correct it"),

@@ -41,7 +41,7 @@ def test_a_setting_that_makes_no_sense_stops_the_start_with_one_line(installatio
 
 def test_more_connections_than_the_embedded_database_has(installation: Installation) -> None:
     refused = installation.run("serve", WORKERS="6")
-    assert_told(refused, "WORKERS x (DATABASE_POOL + 10 of its own) is 108 connections, and the embedded PostgreSQL has 90")
+    assert_told(refused, "WORKERS x (DATABASE_POOL + 14 of its own) is 132 connections, and the embedded PostgreSQL has 90")
     assert "lower WORKERS (6) or DATABASE_POOL (8), or set DATABASE_URL" in refused.stderr
     assert not (installation.directory / ".data/postgres").exists()
 

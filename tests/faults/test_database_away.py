@@ -156,6 +156,8 @@ def test_calls_under_way_outlive_an_outage(server: Server, tmp_path: Path, scale
                 assert all(str(one.request_id).encode() in text for one in seen[-3:])
                 assert not is_ready(first)
                 assert not is_ready(second)
+                export = admin.http.get("/logs/export")
+                assert (export.status_code, export.json()["code"]) == (503, "database_unavailable")
                 time.sleep(max(0, left + 1.3 * LEASE - time.monotonic()))
                 refused = refusals(loads, after=left, before=time.monotonic())
                 assert len(refused) > 10

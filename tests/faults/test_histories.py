@@ -37,7 +37,7 @@ from tests.harness.background import Background
 from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.harness.scale import IS_FULL, scaled
-from tests.ledger.sums import check, check_at_rest
+from tests.ledger.sums import check, check_at_rest, check_periods, sum_up_periods
 
 RUNS, STEPS = scaled(full=1000, short=8), scaled(full=50, short=25)
 USERS, KEYS, PROCESSES = 3, 2, 3
@@ -622,12 +622,14 @@ class Histories(RuleBasedStateMachine):
                 self.reap(10_000)
                 self._compare()
                 check_at_rest(self.db, [payer.id for payer in self.stay])
+                check_periods(self.db)
                 self.reached["runs"] += 1
         finally:
             # the checks of later histories would read the rows of this one
             self.db.execute("DELETE FROM aigcspace.instance WHERE id = ANY ($1)", [process.id for process in self.processes])
             self.db.execute("DELETE FROM aigcspace.users WHERE id = ANY ($1)", self.user_ids)
             self.db.execute("DELETE FROM aigcspace.usage_hourly WHERE user_id = ANY ($1)", self.user_ids)
+            sum_up_periods(self.db)
 
     @property
     def user_ids(self) -> list[str]:

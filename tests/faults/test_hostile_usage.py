@@ -17,11 +17,11 @@ from app.billing.usage import LARGEST_COUNT, Usage
 from app.catalog.callers import Caller
 from app.catalog.routing import ModelLimits
 from app.gateway.call_record import CallRecord
-from app.gateway.meter import BodyMeter, StreamMeter
+from app.gateway.metering.meter import BodyMeter, StreamMeter
+from app.gateway.metering.strict_json import strict_json
+from app.gateway.metering.usage_reports import UsageReports, most_believable
 from app.gateway.protocols import CallRequest
 from app.gateway.protocols.chat_completions import ChatCompletions
-from app.gateway.strict_json import strict_json
-from app.gateway.usage_reports import UsageReports, most_believable
 from tests.gateway.sse import DONE, cut, framed
 
 pytestmark = pytest.mark.timeout(1800)

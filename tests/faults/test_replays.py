@@ -67,6 +67,7 @@ class Cast:
         self.are_over = False
         with ThreadPoolExecutor() as threads:
             reaping = threads.submit(self.reaper.run, self._reaping())
+            wait_until(self._has_reaped, what="the reaper came before an outcome")
             others = [threads.submit(self.live.run, self._settling()), threads.submit(self.live.run, self._voiding())]
             others += [threads.submit(replayer.run, self._replaying(replayer)) for replayer in self.replayers]
             for one in others:
@@ -104,6 +105,10 @@ class Cast:
         while not self.are_over or self.db.value("SELECT count(*) FROM aigcspace.call_hold"):
             await self.reaper.ledger._recovery._reap()
             await asyncio.sleep(0.002)
+
+    def _has_reaped(self) -> bool:
+        early = [call.request_id for call in self.early]
+        return bool(self.db.value("SELECT EXISTS (SELECT FROM aigcspace.api_call_log WHERE request_id = ANY ($1))", early))
 
     async def _replaying(self, replayer: Replica) -> None:
         records = [call.outcome().entry for call in self.ended] * TIMES

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from app.gateway.meter import StreamMeter
+from app.gateway.metering.meter import StreamMeter
 from app.gateway.protocols.chat_completions import ChatCompletions
 
 LINE_ENDS = (b"\n", b"\r\n", b"\r")

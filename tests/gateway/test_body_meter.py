@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.billing.usage import Usage
-from app.gateway.meter import KEPT_END, LARGEST_COPY, BodyMeter
+from app.gateway.metering.meter import KEPT_END, LARGEST_COPY, BodyMeter
 from app.gateway.protocols import openai
 from tests.gateway.sse import USAGE, every
 

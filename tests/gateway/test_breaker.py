@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.gateway.breaker import ENOUGH, IN_A_ROW, JITTER, LONGEST_PAUSE, WINDOW, Breakers
+from app.gateway.forwarding.breaker import ENOUGH, IN_A_ROW, JITTER, LONGEST_PAUSE, WINDOW, Breakers
 
 PAUSE = 4.0
 LATEST = PAUSE * (1 + JITTER)

@@ -4,8 +4,8 @@ from typing import cast
 
 import pytest
 
-from app.gateway.cooldown import LONGEST, MOST, Cooldowns, retry_after
-from app.gateway.transport import UpstreamAnswer
+from app.gateway.forwarding.cooldown import LONGEST, MOST, Cooldowns, retry_after
+from app.gateway.forwarding.transport import UpstreamAnswer
 from tests.gateway.test_breaker import Clock
 from tests.gateway.test_order import target
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateway.cost import LARGEST_BODY, CostInBody, CostInStream, wants_cost, with_cost
+from app.gateway.answering.cost import LARGEST_BODY, CostInBody, CostInStream, wants_cost, with_cost
 from app.gateway.protocols.base import Protocol
 from app.gateway.protocols.chat_completions import ChatCompletions
 from app.gateway.protocols.gemini import StreamGenerateContent

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InvalidRequest, Unavailable
-from app.gateway.form import LARGEST_FIELD, MOST_PARTS, Form, FormBody, FormParser, boundary_of
-from app.gateway.sound import USUAL, length_of
-from app.gateway.upload import IN_MEMORY, Upload, UploadSpace
+from app.gateway.forms.form import LARGEST_FIELD, MOST_PARTS, Form, FormBody, FormParser, boundary_of
+from app.gateway.forms.sound import USUAL, length_of
+from app.gateway.forms.upload import IN_MEMORY, Upload, UploadSpace
 from tests.harness.forms import BOUNDARY, FORM, form, part
 
 PLAIN = form([part("file", b"RIFF\r\n--a-bound\r\n\x00\xff", filename="a.wav"), part("model", "m"), part("prompt", "zwölf Boxkämpfer")])
@@ -42,7 +42,7 @@ def refused(body: bytes, boundary: str = BOUNDARY, *, at: list[int] | None = Non
     return str(refusal.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(contents, min_size=1, max_size=4), st.lists(st.integers(0, 2000), max_size=30))
 def test_however_it_is_cut_each_part_lies_where_it_is_said_to(files: list[bytes], at: list[int]) -> None:
     body = form(part(f"f{index}", content, filename="x") for index, content in enumerate(files))

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from app.billing.usage import Usage
-from app.gateway.meter import FOLD_AT, LARGEST_EVENT, StreamMeter
+from app.gateway.metering.meter import FOLD_AT, LARGEST_EVENT, StreamMeter
 from tests.gateway.sse import DONE, USAGE, chunk, every, framed, meter, passed
 
 REPORTED = Usage(input_tokens=11, output_tokens=7)

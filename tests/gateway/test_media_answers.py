@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.billing.usage import Usage
-from app.gateway.meter import LARGEST_COPY, BodyMeter, StreamMeter
+from app.gateway.metering.meter import LARGEST_COPY, BodyMeter, StreamMeter
 from app.gateway.protocols.images import ImageGenerations
 from app.gateway.protocols.openai_audio import read_usage, whole_seconds
 from app.gateway.protocols.rerank import Rerank

@@ -6,10 +6,10 @@ import pytest
 
 from app.catalog.routing import Route, Target
 from app.errors import NotFound
-from app.gateway.keyring import SET_ASIDE, Keyring
-from app.gateway.order import in_order
+from app.gateway.admission.order import in_order
+from app.gateway.admission.spoken import spoken
+from app.gateway.forwarding.keyring import SET_ASIDE, Keyring
 from app.gateway.protocols.chat_completions import ChatCompletions
-from app.gateway.spoken import spoken
 
 
 def target(number: int, *, secrets: tuple[str, ...] = (), protocols: frozenset[str] | None = None) -> Target:

@@ -20,7 +20,7 @@ from genai_prices.types import Usage as Theirs
 from app.billing.price import CHARGE_UNIT, Price
 from app.billing.usage import Usage
 from app.catalog.price_catalogue import list_price
-from app.gateway.meter import StreamMeter
+from app.gateway.metering.meter import StreamMeter
 from app.gateway.protocols import PROTOCOLS
 from tests.acceptance.test_recorded_exchanges import RECORDED
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.gateway.meter import StreamMeter
+from app.gateway.metering.meter import StreamMeter
 from app.gateway.protocols import PROTOCOLS
 from tests.acceptance.test_recorded_exchanges import COUNTS, RECORDED
 from tests.gateway.sse import cut, passed

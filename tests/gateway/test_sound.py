@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.gateway.sound import USUAL, Length, length_of
+from app.gateway.forms.sound import USUAL, Length, length_of
 from tests.harness.forms import sound
 
 HEADS = [sound(0.1), b"ID3\x03\0\0\0\0\0\0\xff\xfb\x90\0", b"OggS", b"fLaC\0\0\0\x22", b"\0\0\0\x20ftypM4A ", b"FORM\0\0\0\0AIFF"]

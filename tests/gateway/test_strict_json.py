@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from app.gateway.strict_json import is_lenient, strict_json
+from app.gateway.metering.strict_json import is_lenient, strict_json
 from tests.gateway.sse import DONE, framed, meter
 
 TEXT = '{"choices":[{"index":0,"delta":{"content":"red"},"logprobs":{"logprob":%s}}]}'

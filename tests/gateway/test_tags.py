@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.gateway.protocols import NOTHING_MORE, PROTOCOLS, Asked, CallRequest
-from app.gateway.tags import LONGEST_LABEL, LONGEST_TAG, MOST_LABELS, made_for
+from app.gateway.receiving.tags import LONGEST_LABEL, LONGEST_TAG, MOST_LABELS, made_for
 
 KEY = "sk-of-the-caller-0123456789"
 DEVICE, ACCOUNT, SESSION = "ab" * 32, "7f3c9d34-2e5b-4a1e-9a57-0d6f0e7c1b2a", "11111111-2222-4333-8444-555555555555"

@@ -7,7 +7,7 @@ import pytest
 
 from app.billing.usage import Usage
 from app.errors import InvalidRequest
-from app.gateway.meter import StreamMeter
+from app.gateway.metering.meter import StreamMeter
 from app.gateway.protocols import PROTOCOLS, Asked
 from tests.harness.answers import sse
 

@@ -11,7 +11,7 @@ import tiktoken
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.gateway.estimate import Tokenizer, rough_count
+from app.gateway.metering.estimate import Tokenizer, rough_count
 
 MODELS = (
     "gpt-4o",

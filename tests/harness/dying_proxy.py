@@ -9,16 +9,17 @@ import asyncio
 import functools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Connection, Engine, event
-
-import app.gateway.failover
+import app.gateway.forwarding.failover
 from app.cli.main import main
-from app.gateway.client import Client
-from app.gateway.settle import Settling
-from app.gateway.transport import UpstreamAnswer
+from app.database import Database, Written
+from app.gateway.answering.settle import Settling
+from app.gateway.forwarding.transport import UpstreamAnswer
+from app.gateway.receiving.client import Client
 from app.ledger.segment import AbandonedSegment
 from app.ledger.spool import Spool
 
@@ -83,12 +84,20 @@ def statement(moment: str, containing: str) -> Callable[[Fuse], None]:
     """Before a statement is sent, or after its answer has come, and so, as each is a transaction in itself, its commit."""
 
     def arm(fuse: Fuse) -> None:
-        def seen(connection: Connection, _cursor: object, sql: str, *_: object) -> None:
-            if containing in sql and sql.startswith(("SELECT", "INSERT", "WITH")):
-                assert connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT", sql
-                fuse.hit()
+        def around(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def run(self: Database, statement: Written, values: Mapping[str, Any]) -> Any:
+                is_the_one = containing in statement.sql
+                if is_the_one and moment == "before":
+                    fuse.hit()
+                answer = await original(self, statement, values)
+                if is_the_one and moment == "after":
+                    fuse.hit()
+                return answer
 
-        event.listen(Engine, f"{moment}_cursor_execute", seen)
+            return run
+
+        for name in ("rows", "count"):
+            setattr(Database, name, around(getattr(Database, name)))
 
     return arm
 
@@ -98,14 +107,15 @@ def when_sent(*, last: bool) -> Callable[[Fuse], None]:
 
     def arm(fuse: Fuse) -> None:
         original = Client.send
+        begun: set[UUID] = set()
 
         async def send(self: Client, data: bytes, *, more: bool = True) -> None:
             await original(self, data, more=more)
-            is_first = bool(data) and not hasattr(self, "has_sent")
+            is_first = bool(data) and self.request_id not in begun
             is_last = not more
             is_the_one = is_last if last else is_first
             if is_the_one:
-                self.__dict__["has_sent"] = True
+                begun.add(self.request_id)
                 await fuse.hit_when_written()
 
         Client.send = send  # type: ignore[method-assign]
@@ -117,14 +127,15 @@ def mid_answer(fuse: Fuse) -> None:
     """When the upstream's second piece has come and the first is on its way to the client. An answer that comes in one
     piece is cut in two: after its first event, or in the middle."""
     original = UpstreamAnswer.chunks
+    pieces: Counter[UpstreamAnswer] = Counter()
 
     async def chunks(self: UpstreamAnswer) -> AsyncIterator[bytes]:
         async for chunk in original(self):
             end = chunk.find(b"\n\n") + 2
             cut = end if end > 1 else len(chunk) // 2
-            for piece in (chunk,) if hasattr(self, "pieces") else filter(None, (chunk[:cut], chunk[cut:])):
-                self.__dict__["pieces"] = getattr(self, "pieces", 0) + 1
-                if self.__dict__["pieces"] == 2:
+            for piece in (chunk,) if pieces[self] else filter(None, (chunk[:cut], chunk[cut:])):
+                pieces[self] += 1
+                if pieces[self] == 2:
                     await fuse.hit_when_written()
                 yield piece
 
@@ -134,8 +145,8 @@ def mid_answer(fuse: Fuse) -> None:
 ARM: dict[str, Callable[[Fuse], None]] = {
     "before_reserve_sent": statement("before", "aigcspace.reserve("),
     "after_reserve_committed": statement("after", "aigcspace.reserve("),
-    "before_forward": before(app.gateway.failover, "forward"),
-    "after_upstream_headers": after(app.gateway.failover, "forward"),
+    "before_forward": before(app.gateway.forwarding.failover, "forward"),
+    "after_upstream_headers": after(app.gateway.forwarding.failover, "forward"),
     "after_first_chunk_to_client": when_sent(last=False),
     "mid_stream": mid_answer,
     "before_submit": before(Settling, "submit"),

@@ -57,7 +57,8 @@ def assert_audit(db: Database, *, lease: float = 30.0) -> None:
             await database.close()
         return [check for check in report.checks if check.differing]
 
-    assert db.run(differing()) == []
+    found = db.run(differing())
+    assert found == [], found
 
 
 def compare(clients: Sequence[Seen], rows: Sequence[Mapping[str, Any]], upstream_ledger: Sequence[Usage]) -> None:

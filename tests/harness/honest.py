@@ -30,7 +30,7 @@ def reply(path: str, body: bytes, query: Mapping[str, str] | None = None) -> Ans
         try:
             return _speak(protocol, route, json.loads(body), query)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError) as unfit:
-            return Answer(pieces=[json.dumps(protocol.error(400, f"the stand-in can't read this: {unfit!r}")).encode()], status=400)
+            return _unfit(protocol, unfit)
     if route.endswith("/models"):
         return _json({"object": "list", "data": [{"id": "stand-in", "object": "model", "created": 1, "owned_by": "us"}]})
     spoken = {"/chat/completions": _chat, "/completions": _completion, "/embeddings": _embeddings}
@@ -39,8 +39,15 @@ def reply(path: str, body: bytes, query: Mapping[str, str] | None = None) -> Ans
         return _error(404, f"the stand-in has no {route}", "not_found")
     try:
         return speak(json.loads(body)) if speak else honest_media.reply(route, body)
-    except (ValueError, TypeError, KeyError, AttributeError) as unfit:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as unfit:
         return _error(400, f"the stand-in can't read this: {unfit!r}", "invalid_request_error")
+
+
+def _unfit(protocol: ModuleType, unfit: Exception) -> Answer:
+    said = f"the stand-in can't read this: {unfit!r}"
+    if protocol is honest_responses:  # whose errors are OpenAI's
+        return _error(400, said, "invalid_request_error")
+    return Answer(pieces=[json.dumps(protocol.error(400, said)).encode()], status=400)
 
 
 def _protocol(route: str) -> ModuleType | None:

@@ -6,7 +6,6 @@ random part, and what was created is dropped, so that a shared server is left as
 
 import os
 import secrets
-import subprocess
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from typing import Any, TypeVar
 import asyncpg
 from sqlalchemy import URL, make_url
 
+from tests.harness import preloaded
 from tests.harness.background import Background
-from tests.harness.proxy import COMMAND, bare_environment
+from tests.harness.proxy import bare_environment
 
 T = TypeVar("T")
 
@@ -112,15 +112,8 @@ async def connect(url: URL) -> asyncpg.Connection:
 
 def migrate(url: str) -> None:
     with tempfile.TemporaryDirectory(prefix="proxy-migrate-") as empty:
-        done = subprocess.run(
-            [*COMMAND, "migrate"],
-            env=bare_environment() | {"DATABASE_URL": url, "DATA_DIR": empty},
-            cwd=empty,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        environment = bare_environment() | {"DATABASE_URL": url, "DATA_DIR": empty}
+        done = preloaded.run(["migrate"], environment=environment, directory=Path(empty))
     assert done.returncode == 0, f"billing-proxy migrate failed:\n{done.stdout}\n{done.stderr}"
 
 

@@ -19,6 +19,12 @@ from tests.standin import StandIn
 
 RATES = {"input": "2.5", "output": "10", "cache_read": "0.25"}
 UPSTREAM_SECRET = "upstream-secret-7c1d"
+_FORGET = """
+    WITH upstreams AS (DELETE FROM aigcspace.upstream WHERE id = $1)
+    DELETE FROM aigcspace.model_price WHERE model_name = $2
+"""
+"""Each change of the catalog is followed by reading all of it: what a thousand scenes leave there costs the next one more than
+all else."""
 
 
 @dataclass
@@ -106,6 +112,14 @@ def scene(
         headers = {"Authorization": f"Bearer {key['key']}"}
         with httpx.Client(base_url=proxy.url, headers=headers, trust_env=False, verify=NO_TLS, timeout=30) as http:
             yield Scene(proxy, admin, db, upstream, made["id"], user, key["key"], key["id"], model, rates, http)
+
+
+@contextmanager
+def passing_scene(proxy: Proxy, admin: Admin, db: Database, **wanted: Any) -> Iterator[Scene]:
+    """On a proxy that others use after it: its upstream and its price go with it."""
+    with scene(proxy, admin, db, **wanted) as made:
+        yield made
+    db.execute(_FORGET, made.upstream_id, made.model)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ExceptionContext, event
 
-from app.database import Database, is_locked
+from app.database import Database, Written, is_locked
 from app.ledger.hold import Decision
 from app.ledger.ledger import Ledger
 from app.ledger.spool import Spool
@@ -35,15 +35,30 @@ class Replica:
         self._place = tempfile.TemporaryDirectory(prefix="proxy-spool-")
         self.database = Database(url, pool_size=6, application_name="tests-ledger")
         self.errors: list[str] = []
-        event.listen(self.database.engine.sync_engine, "handle_error", self._note)
+        event.listen(self.database.engine.sync_engine, "handle_error", self._note_context)
+        for name in ("rows", "count"):
+            setattr(self.database, name, self._noting(getattr(self.database, name)))
         self._spool = spool or Path(self._place.name) / "spool"
         self.ledger = self.run(self._make(lease, admit_wait, objects_age))
         self.holds, self.settlement, self.spool = self.ledger.holds, self.ledger.settlement, self.ledger.spool
         self._tasks = self.run(self._start())
 
-    def _note(self, context: ExceptionContext) -> None:
-        if not is_locked(context.sqlalchemy_exception or context.original_exception):
-            self.errors.append(str(context.original_exception))
+    def _note_context(self, context: ExceptionContext) -> None:
+        self._note(context.sqlalchemy_exception or context.original_exception)
+
+    def _note(self, error: BaseException) -> None:
+        if not is_locked(error):
+            self.errors.append(str(error))
+
+    def _noting(self, execute: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(statement: Written, values: Mapping[str, Any]) -> Any:
+            try:
+                return await execute(statement, values)
+            except Exception as error:
+                self._note(error)
+                raise
+
+        return run
 
     def run(self, work: Coroutine[Any, Any, T], *, within: float = 60.0) -> T:
         return self._loop.run(work, within=within)

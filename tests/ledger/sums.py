@@ -48,6 +48,38 @@ _DIFFERING_HOURS = """
     (TABLE summed EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE summed)
 """
 
+_KEYS = "period, start, user_id, api_key_id, model_name, upstream_id, api, status, is_local"
+_SUMMED = (
+    "calls, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off, upstream_cost,"
+    " latencies, first_tokens"
+)
+_SUMS = ", ".join(f"sum({name})" for name in _SUMMED.split(", "))
+_PERIODS_ANEW = " UNION ALL ".join(
+    f"""
+    SELECT '{period}' AS period, date_trunc('{period}', hour, 'UTC') AS start, {whose}, model_name, upstream_id, api, status, is_local,
+        {_SUMS}
+    FROM aigcspace.usage_hourly GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 HAVING sum(calls) <> 0
+    """
+    for period, whose in (("day", "'' AS user_id, 0 AS api_key_id"), ("month", "user_id, api_key_id"))
+)
+_DIFFERING_PERIODS = f"""
+    WITH anew AS ({_PERIODS_ANEW}), kept AS (
+        SELECT {_KEYS}, {_SUMS} FROM aigcspace.usage_period GROUP BY {_KEYS} HAVING sum(calls) <> 0
+    )
+    (TABLE anew EXCEPT TABLE kept) UNION ALL (TABLE kept EXCEPT TABLE anew)
+"""
+
+
+def sum_up_periods(db: Database) -> None:
+    """Days and months anew, of hours that a test has planted, moved or deleted."""
+    db.execute("DELETE FROM aigcspace.usage_period")
+    db.execute(f"INSERT INTO aigcspace.usage_period (shard, {_KEYS}, {_SUMMED}) SELECT 0, * FROM ({_PERIODS_ANEW}) anew")
+
+
+def check_periods(db: Database) -> None:
+    """Days and months are the sums of all hours there are."""
+    assert db.fetch(_DIFFERING_PERIODS) == []
+
 
 def check(db: Database, user_ids: Sequence[str]) -> None:
     """At any moment between two transactions: the books equal the rows and the holds."""

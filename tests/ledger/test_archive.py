@@ -27,6 +27,7 @@ from tests.harness.postgres import Database, Databases
 from tests.ledger.calls import Call, Payer, account, make_payer, rows
 from tests.ledger.payments import posting, refunding
 from tests.ledger.replica import Replica
+from tests.ledger.sums import sum_up_periods
 from tests.ledger.test_statements import stated
 
 AGED = (
@@ -97,6 +98,7 @@ def payer(ledger: Replica, db: Database) -> Payer:
 def age(db: Database, interval: str) -> None:
     for table, column in AGED:
         db.execute(f"UPDATE aigcspace.{table} SET {column} = {column} - interval '{interval}'")
+    sum_up_periods(db)
 
 
 def archived(directory: Path) -> list[dict[str, Any]]:
@@ -149,6 +151,7 @@ def test_statements_stay_to_the_digit_in_any_zone(payer: Payer, ledger: Replica,
         is_local, count(*), sum(input_tokens), sum(output_tokens), 0, 0, 0, sum(charge), sum(bill), sum(write_off)
         FROM aigcspace.api_call_log GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
     """)
+    sum_up_periods(db)
     months = [(first - timedelta(days=5)).strftime("%Y-%m"), first.strftime("%Y-%m")]
     asked = [(month, zone) for month in months for zone in ZONES]
     before = [of_month(stated(ledger, payer.user_id, *each)) for each in asked]

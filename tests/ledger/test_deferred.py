@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.harness.books import wait_until
 from tests.harness.fault_books import assert_audit
 from tests.harness.postgres import Database
 from tests.ledger.calls import Call, Payer, account, holds, make_payer, rows
-from tests.ledger.replica import Replica
+from tests.ledger.replica import Replica, replicas
 
 DEFERRED = {"upstream_id": 1, "object_id": "resp_1", "terms": {"started": 0}}
 
@@ -83,6 +84,27 @@ def test_nobody_ends_it_for_a_lease(db: Database, replica: Replica, payer: Payer
     assert_audit(db)
     replica.settle(ended(going))
     assert account(db, payer.user_id)["available"] == 8
+
+
+def test_one_that_goes_on_while_its_process_looks_whose_it_is_is_not_voided(
+    db: Database, payer: Payer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replicas(db.url, 2) as (holder, other):
+        going, lost = payer.call("2"), payer.call("1")
+        holder.hold(going, lost)
+
+        def owns(request_id: UUID) -> bool:
+            if request_id == going.request_id:
+                other.settle(deferred(going))
+            return False
+
+        monkeypatch.setattr(holder.holds, "owns", owns)
+        holder.run(holder.ledger._recovery._void_unowned())
+
+        assert (holds(db, payer.user_id), waiting(db, payer)) == (1, 1), "only the one that is nobody's is voided"
+        holder.settle(ended(going))
+    assert [row["charge"] for row in rows(db, payer.user_id)] == [2]
+    assert_audit(db)
 
 
 def test_a_deferral_that_comes_late_amends_its_orphan_in_the_end(db: Database, replica: Replica, payer: Payer) -> None:

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from decimal import Decimal
 
+import pytest
+
 from tests.harness.books import bills
+from tests.harness.documented import Example, examples
 from tests.harness.postgres import Database
 from tests.ledger.calls import Payer, account, rows
 from tests.ledger.replica import Replica
@@ -76,3 +79,17 @@ def test_a_cost_keeps_its_ten_decimals(ledger: Replica, db: Database, new_payer:
     (row,) = rows(db, payer.user_id)
     assert (str(row["charge"]), str(row["bill"])) == ("12.3456789012", "12.3457")
     assert str(account(db, payer.user_id)["spent"]) == "12.3456789012"
+
+
+@pytest.mark.parametrize("example", examples("credit"))
+def test_the_page_on_billing_shows_what_rows_have(ledger: Replica, db: Database, new_payer: Callable[..., Payer], example: Example) -> None:
+    payer = new_payer(credit=example.first("credit"))
+    for name, said in example.given:
+        if name == "call":
+            _, ceiling, _, cost = said.split()
+            call = payer.call(cost, ceiling=Decimal(ceiling))
+            ledger.hold(call)
+            ledger.settle(call)
+
+    shown = [f"row charge {row['charge']:f} bill {row['bill']:f} write_off {row['write_off']:f}" for row in rows(db, payer.user_id)]
+    assert shown == list(example.results)

@@ -362,6 +362,10 @@ def test_a_segment_of_an_unknown_version_is_left_alone_and_reported_once(tmp_pat
 
     assert [(line["log_level"], line["path"]) for line in logs] == [("error", str(path))]
     assert path.read_bytes() == opening + framed(b"1")
+    assert spool.left_alone == 1
+    path.unlink()
+    assert spool.abandoned() == []
+    assert spool.left_alone == 0
 
 
 # A failing disk

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import NotFound
 from app.reports.statement import Statement, statement_of
-from app.reports.statement_csv import cell
+from app.spreadsheet import as_text
 from tests.harness.postgres import Database
 from tests.ledger.calls import Payer, account, make_key, make_payer
 from tests.ledger.payments import post, refunding
@@ -149,5 +149,5 @@ def test_nobody_has_no_statement(ledger: Replica) -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1"])
 def test_no_text_is_a_formula(text: str) -> None:
-    assert cell(text) == f"'{text}"
-    assert cell(json.dumps(text)) == json.dumps(text)
+    assert as_text(text) == f"'{text}"
+    assert as_text(json.dumps(text)) == json.dumps(text)

@@ -9,10 +9,11 @@ import pytest
 
 from app.catalog.vault import Vault
 from app.settings import Settings
+from tests.harness import preloaded
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database, Databases
-from tests.harness.proxy import COMMAND, SECRET_KEY, Proxy, bare_environment
+from tests.harness.proxy import SECRET_KEY, Proxy, bare_environment
 from tests.harness.scene import UPSTREAM_SECRET, Scene
 from tests.harness.scene import scene as set_scene
 from tests.replicas.conftest import NEVER
@@ -29,14 +30,8 @@ def db(databases: Databases) -> Iterator[Database]:
 
 
 def rotate(db: Database, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, "upstreams", "rotate-secrets"],
-        env=bare_environment() | {"DATABASE_URL": db.url, "COLUMNS": "300"} | settings,
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
+    environment = bare_environment() | {"DATABASE_URL": db.url, "COLUMNS": "300"} | settings
+    return preloaded.run(["upstreams", "rotate-secrets"], environment=environment, directory=Path.cwd())
 
 
 @contextmanager

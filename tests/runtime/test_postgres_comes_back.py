@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from app.errors import StartupError
 from app.runtime import postgres, postgres_server
 from app.runtime.postgres import SETTINGS, EmbeddedPostgres
 from app.runtime.postgres_cluster import Owner, Programs
+from app.runtime.postgres_process import shut_down
 from app.runtime.postgres_server import Server
 from tests.runtime.servers import Own, Start, ended, execute, postmaster, until, url_of
 
@@ -184,6 +186,16 @@ def test_stop_right_after_a_kill_leaves_no_process(delay: float, data_dir: Path)
     assert not [thread for thread in threading.enumerate() if thread.name == f"postgres {data_dir}"]
     again = EmbeddedPostgres.start(data_dir)
     again.stop()
+
+
+def test_a_signal_that_gets_lost_is_sent_again() -> None:
+    """As one does that finds the interpreter starting which is to become PostgreSQL."""
+    script = "import signal, time; signal.signal(2, lambda *_: signal.signal(2, signal.SIG_DFL)); print(flush=True); time.sleep(100)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        assert shut_down(process.pid, lambda: process.poll() is None)
+    assert process.returncode == -signal.SIGINT
 
 
 def test_stop_waits_for_a_launch_that_has_begun(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The migrations over a platform's own tables: nothing of the platform's is lost, changed or in its way."""
 
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,9 +17,9 @@ from tests.harness.postgres import Database, connect
 from tests.schema import platform
 from tests.schema.catalog import rows_of, schema_of
 from tests.schema.seed import COLUMNS, INDEXES
-from tests.schema.test_migrations import upgrading
+from tests.schema.upgrading import Upgrading
 
-Building = Callable[[], AbstractContextManager["subprocess.Popen[str]"]]
+Building = Callable[[], AbstractContextManager[Upgrading]]
 
 SHARED = ("users", "platform_api_key", "api_call_log")
 
@@ -48,10 +47,10 @@ def building(platforms: Database, background: Background) -> Building:
     """
 
     @contextmanager
-    def until_left() -> Iterator["subprocess.Popen[str]"]:
+    def until_left() -> Iterator[Upgrading]:
         old = background.run(connect(make_url(platforms.url)))
         background.run(old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class"))
-        replica = upgrading(platforms.url)
+        replica = Upgrading(platforms.url)
         try:
             deadline = time.monotonic() + 30
             while not platforms.value("SELECT count(*) FROM pg_index WHERE indisready AND NOT indisvalid"):
@@ -61,7 +60,7 @@ def building(platforms: Database, background: Background) -> Building:
             yield replica
         finally:
             background.run(old.close())
-            replica.communicate(timeout=60)
+            replica.end()
 
     return until_left
 
@@ -163,9 +162,8 @@ def test_up_again_after_down(platforms: Database) -> None:
 
 
 def test_replicas_that_start_together_adopt_once(platforms: Database) -> None:
-    replicas = [upgrading(platforms.url) for _ in range(4)]
-    outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
-    assert [replica.returncode for replica in replicas] == [0] * 4, outputs
+    replicas = [Upgrading(platforms.url) for _ in range(4)]
+    assert [replica.end()[0] for replica in replicas] == [0] * 4
     command.check(config(platforms.url))
 
 
@@ -232,7 +230,6 @@ def test_users_with_ids_that_are_no_strings_are_refused(empty_database: Database
 def test_an_index_that_an_interrupted_build_left_is_built_again(platforms: Database, building: Building) -> None:
     with building() as replica:
         replica.kill()
-        replica.wait()
         platforms.execute("""
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE application_name = 'billing-proxy migrate' AND datname = current_database()
@@ -246,11 +243,10 @@ def test_an_index_that_an_interrupted_build_left_is_built_again(platforms: Datab
 def test_a_replica_waits_for_a_build_of_one_that_was_killed(platforms: Database, building: Building) -> None:
     with building() as replica:
         replica.kill()
-        replica.wait()
-        second = upgrading(platforms.url)
+        second = Upgrading(platforms.url)
         time.sleep(1)
         assert second.poll() is None
-    assert (second.communicate(timeout=60)[0], second.returncode) == ("", 0)
+    assert second.end() == (0, "")
     command.check(config(platforms.url))
 
 
@@ -258,7 +254,7 @@ def test_the_platform_reads_and_writes_while_indexes_are_built(platforms: Databa
     with building() as replica:
         platform.run(platforms, "SET lock_timeout = '1s';" + platform.WRITES)
         assert replica.poll() is None
-    assert replica.returncode == 0
+    assert replica.end()[0] == 0
     assert platforms.value("SELECT count(*) FROM aigcspace.api_call_log WHERE user_id = 'late'") == 1
 
 

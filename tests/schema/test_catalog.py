@@ -99,7 +99,7 @@ def test_functions_are_those_of_the_files(migrated: Database) -> None:
 
 def test_busy_tables_leave_room_in_their_pages(migrated: Database) -> None:
     options = {row["relname"]: row["reloptions"] for row in schema_of(migrated)["relations"] if row["reloptions"]}
-    assert options == {"account": "{fillfactor=50}", "key_meter": "{fillfactor=50}"}
+    assert options == {"account": "{fillfactor=50}", "key_meter": "{fillfactor=50}", "usage_period": "{fillfactor=70}"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Up, down and up again, on an empty database; and what stops a start."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,9 @@ from app.errors import StartupError
 from app.runtime.migrations import config, upgrade
 from tests.harness.postgres import Database
 from tests.schema.catalog import schema_of
+from tests.schema.upgrading import Upgrading
 
 ROOT = Path(__file__).parents[2]
-UPGRADE = "import sys; from app.runtime.migrations import upgrade; upgrade(sys.argv[1])"
-
-
-def upgrading(url: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen([sys.executable, "-c", UPGRADE, url], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def schema_exists(database: Database) -> bool:
@@ -90,10 +84,8 @@ def test_a_role_whose_search_path_is_the_schema_sees_no_difference(empty_databas
 
 
 def test_replicas_that_start_together_migrate_once(empty_database: Database) -> None:
-    replicas = [upgrading(empty_database.url) for _ in range(4)]
-    outputs = [replica.communicate(timeout=60)[0] for replica in replicas]
-    assert [replica.returncode for replica in replicas] == [0] * 4, outputs
-    assert outputs == [""] * 4
+    replicas = [Upgrading(empty_database.url) for _ in range(4)]
+    assert [replica.end() for replica in replicas] == [(0, "")] * 4
     assert empty_database.value("SELECT count(*) FROM aigcspace.billing_proxy_version") == 1
 
 

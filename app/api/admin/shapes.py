@@ -23,7 +23,7 @@ class _Router(APIRouter):
 
 def admin_router(path: str, *, tag: str, allows: Callable[..., Any] = require_admin) -> APIRouter:
     """Of `/admin{path}`: for operators, of whom viewers may GET, unless `allows` says otherwise."""
-    return _Router(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(allows)], responses=documented(401, 403, 422, 503))
+    return _Router(prefix=f"/admin{path}", tags=[tag], dependencies=[Depends(allows)], responses=documented(401, 403, 422, 429, 503))
 
 
 class PageOf(Answer, Generic[Shown]):

@@ -11,6 +11,7 @@ from app.api.problems import documented
 from app.catalog.model_routes import MOST_MODELS
 from app.catalog.offered import offered_models
 from app.catalog.probe import probe_upstream
+from app.catalog.providers import PROVIDERS
 from app.catalog.upstreams import UpstreamRoutes, create_upstream, get_upstream, list_upstreams, update_upstream
 
 router = admin_router("/upstreams", tag="Upstreams")
@@ -169,6 +170,23 @@ class OfferedModel(Answer):
     has_price: bool
 
 
+class Preset(Answer):
+    """What `POST /admin/upstreams` takes, beside `title` and `probe`."""
+
+    name: str = Field(examples=["openai"])
+    title: str = Field(examples=["OpenAI"])
+    base_url: str = Field(examples=["https://api.openai.com/v1"])
+    models: list[str] = Field(examples=[["gpt-*"]])
+    protocols: list[str] | None = Field(examples=[["openai"]])
+    auth: str = Field(examples=["auto"])
+    is_local: bool
+    probe: str | None = Field(description="A small model, for a test call.", examples=["gpt-4o-mini"])
+
+
+class Presets(Answer):
+    data: list[Preset]
+
+
 class OfferedModels(Answer):
     data: list[OfferedModel]
 
@@ -195,6 +213,11 @@ async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = No
     async with services.database.reading() as session:
         page = await list_upstreams(session, limit=limit, cursor=cursor)
     return PageOf[UpstreamAnswer](data=[_shown(services, upstream) for upstream in page.rows], next_cursor=page.next_cursor)
+
+
+@router.get("/presets", summary="List providers that are known by name")
+async def list_presets() -> Presets:
+    return Presets(data=[Preset.model_validate(provider) for provider in PROVIDERS])
 
 
 @router.get("/{upstream_id}", summary="Show an upstream", responses=documented(404))

@@ -63,7 +63,7 @@ class InputBound:
 def bound_input(body: bytes, modalities: object) -> InputBound:
     """`body`: a JSON object with `messages`."""
     fields = decode(body, dict[str, msgspec.Raw])
-    kinds = TEXT_KINDS | ({"audio_output"} if isinstance(modalities, list) and "audio" in modalities else set())
+    kinds = TEXT_KINDS | {"audio_output"} if isinstance(modalities, list) and "audio" in modalities else TEXT_KINDS
     open_ended = not _BOUNDED_FIELDS.issuperset(fields) or _has_server_tools(bytes(fields.get("tools", b"")))
     messages = bytes(fields["messages"])
     names = names_in(messages)

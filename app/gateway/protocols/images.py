@@ -13,7 +13,7 @@ import msgspec
 
 from app.billing.rates import TEXT_KINDS, image_meter
 from app.billing.usage import Usage
-from app.gateway.form import Form, FormBody
+from app.gateway.forms.form import Form, FormBody
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import (
     NOTHING_MORE,

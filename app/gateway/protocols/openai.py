@@ -17,7 +17,9 @@ from app.gateway.protocols.base import CallRequest, StreamEvent, changed, decode
 from app.gateway.protocols.reports import UNREADABLE, at_tier, count, is_count, object_of, usage_at_tier
 from app.gateway.protocols.texts import event_data, events_of
 
-_TELLING = re.compile(rb'"usage"\s*:\s*\{|data:\s*\[DONE\]|"error"\s*:')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_DONE = re.compile(rb"data:\s*\[DONE\]")
+_ERROR = re.compile(rb'"error"\s*:')
 SILENT = frozenset({"type", "id", "image_url", "input_audio", "file", "video_url", "data", "url"})
 """Fields whose text no tokenizer sees as it stands: media, and names of things."""
 SILENT_IN_ANSWERS = SILENT | {"role"}
@@ -73,11 +75,13 @@ def usage_of_answer(answer: bytes) -> Usage | None:
 
 
 def tells(events: bytes) -> bool:
-    """Looks for fixed bytes first, as every piece of a stream comes by here: the expression takes five times as long, and
-    `in` twice as long as `find`. Most events of OpenAI's carry `"usage":null`."""
-    if events.find(b"[DONE]") < 0 and events.find(b'"error"') < 0 and events.count(b'"usage"') == events.count(b'"usage":null'):
-        return False
-    return _TELLING.search(events) is not None
+    """Looks for fixed bytes first, as every piece of a stream comes by here. One expression for all three takes ten times as long
+    as each of them, as it has no first byte to look for. Most events of OpenAI's carry `"usage":null`."""
+    return (
+        (events.find(b"[DONE]") >= 0 and _DONE.search(events) is not None)
+        or (events.count(b'"usage"') != events.count(b'"usage":null') and _USAGE.search(events) is not None)
+        or (events.find(b'"error"') >= 0 and _ERROR.search(events) is not None)
+    )
 
 
 def read_event(event: bytes) -> StreamEvent:

@@ -11,7 +11,7 @@ import msgspec
 from app.billing.rates import TEXT_KINDS
 from app.billing.usage import Usage
 from app.errors import InvalidRequest
-from app.gateway.form import Form, FormBody
+from app.gateway.forms.form import Form, FormBody
 from app.gateway.protocols import openai
 from app.gateway.protocols.base import NOTHING_MORE, Asked, CallRequest, StreamEvent, TakesForms, decode, decode_fields
 from app.gateway.protocols.openai_audio import read_usage, whole_seconds

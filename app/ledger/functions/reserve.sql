@@ -10,6 +10,8 @@
 -- Returns a row for each call: outcome 'granted', or the reason of the refusal; what was available before the batch;
 -- the seconds after which a refused rate would let the call through; and of the tighter of the key's and the user's limits of
 -- requests, and of tokens, a minute: the limit and what is left of it after this call, where there are any.
+--
+-- Plans are by key and generic, as in settle.sql. MATERIALIZED: else the planner copies what a step computes into each place of the next.
 CREATE OR REPLACE FUNCTION aigcspace.reserve(
     request_ids uuid[], user_ids text[], key_ids int[], key_hashes text[], amounts numeric[], token_estimates bigint[], open_endeds boolean[],
     entries text[], instance uuid, patience int, zone text
@@ -17,7 +19,7 @@ CREATE OR REPLACE FUNCTION aigcspace.reserve(
     request_id uuid, outcome text, available numeric, retry_after double precision,
     request_limit int, requests_left double precision, token_limit int, tokens_left double precision
 )
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     now_at timestamptz;
@@ -37,7 +39,7 @@ BEGIN
     WITH asked AS (
         SELECT * FROM unnest(request_ids, user_ids, key_ids, key_hashes, amounts, token_estimates, open_endeds, entries)
             AS asked (request_id, user_id, key_id, key_hash, amount, tokens, open_ended, entry)
-    ), known AS (
+    ), known AS MATERIALIZED (
         SELECT asked.*,
             account.credit + account.credit_limit - account.spent - account.held AS available,
             policy.rpm, policy.tpm, policy.max_concurrency, meter.in_flight,
@@ -79,7 +81,7 @@ BEGIN
                 coalesce(own.max_concurrency, shared.max_concurrency) AS max_concurrency,
                 coalesce(own.daily_limit, shared.daily_limit) AS daily_limit, coalesce(own.monthly_limit, shared.monthly_limit) AS monthly_limit
         ) of_user
-    ), alone AS (
+    ), alone AS MATERIALIZED (
         -- what could not be granted by itself takes no place in the queue of those that could
         SELECT known.*,
             CASE

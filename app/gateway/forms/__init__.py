@@ -1,0 +1,1 @@
+"""What clients upload: multipart forms, kept outside memory, and how long a sound is."""

@@ -1,0 +1,1 @@
+"""Step 3: to an upstream, or to the next one, until one answers."""

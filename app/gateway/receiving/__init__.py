@@ -1,0 +1,1 @@
+"""The client's side: its request as it is read, and what it is sent."""

@@ -1,0 +1,1 @@
+"""What operators see of calls: counts, log lines, gauges, notices."""
