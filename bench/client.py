@@ -6,19 +6,21 @@ none (`reset`, `malformed`, or what the answer lacks). The connection is then re
 
 import asyncio
 import itertools
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import httptools
 import msgspec
 
-from bench.wire import MODEL, OUTPUT_LIMIT, Counts, Usage, counts_of, number_in
+from bench.wire import MODEL, OUTPUT_LIMIT, PACED, SENT_AT, Counts, Usage, counts_of, number_in
 
 _PROMPT = "Summarise in one line what a metering proxy must never do to the money of its users. " * 8
 _OK = 200
 _DONE = b"data: [DONE]\n\n"
 _USAGE = b'"usage":{'
+_STAMP = re.compile(rb'"%b":\s*(\d+)' % SENT_AT)
 
 
 class Request(NamedTuple):
@@ -30,7 +32,8 @@ class Request(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one call ended. Times are in seconds, of `time.perf_counter`; `failure` is empty for a call that is right."""
+    """How one call ended. Times are in seconds, of `time.perf_counter`; `failure` is empty for a call that is right. `on_the_way`:
+    seconds that each stamped event took."""
 
     request_id: str
     status: int
@@ -39,6 +42,7 @@ class Outcome(NamedTuple):
     due: float
     first: float
     end: float
+    on_the_way: Sequence[float] = ()
 
 
 class _Answer(msgspec.Struct):
@@ -48,7 +52,10 @@ class _Answer(msgspec.Struct):
 _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
-def chat_request(host: str, path: str, key: str, *, stream: bool, include_usage: bool) -> Request:
+def chat_request(
+    host: str, path: str, key: str, *, stream: bool, include_usage: bool, paced: bool = False, headers: Sequence[str] = ()
+) -> Request:
+    """`headers`: more of them, as `name: value`."""
     body: dict[str, object] = {
         "model": MODEL,
         "messages": [{"role": "system", "content": "You are brief."}, {"role": "user", "content": _PROMPT}],
@@ -59,10 +66,13 @@ def chat_request(host: str, path: str, key: str, *, stream: bool, include_usage:
         body["stream"] = True
     if include_usage:
         body["stream_options"] = {"include_usage": True}
+    if paced:
+        body["user"] = PACED
     encoded = msgspec.json.encode(body)
+    more = "".join(f"{header}\r\n" for header in headers)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
-        f"Accept: */*\r\nUser-Agent: bench\r\nContent-Length: {len(encoded)}\r\n\r\n"
+        f"Accept: */*\r\nUser-Agent: bench\r\n{more}Content-Length: {len(encoded)}\r\n\r\n"
     )
     return Request(head.encode() + encoded, stream, include_usage)
 
@@ -75,10 +85,14 @@ class Connection(asyncio.Protocol):
         requests: "itertools.cycle[Request]",
         finished: Callable[["Connection", Outcome], None],
         lost: Callable[["Connection"], None],
+        judges: bool = True,
     ) -> None:
+        """`judges`: an answer must be the upstream's own, to its counts; else it must only be whole."""
         self.requests = requests
         self._finished = finished
         self._lost = lost
+        self._judges = judges
+        self._on_the_way: list[float] = []
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None
@@ -121,6 +135,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._request_id = ""
         self._parts = []
+        self._on_the_way = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"x-request-id":
@@ -130,6 +145,9 @@ class Connection(asyncio.Protocol):
         if not self._first:
             self._first = time.perf_counter()
         self._parts.append(body)
+        if body.find(SENT_AT) >= 0:
+            now = time.monotonic_ns()
+            self._on_the_way += [(now - int(sent_at)) / 1e9 for sent_at in _STAMP.findall(body)]
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -140,7 +158,7 @@ class Connection(asyncio.Protocol):
         elif status != _OK:
             self._end(status, f"status {status}", None)
         else:
-            counts, failure = _judge(self._request, b"".join(self._parts))
+            counts, failure = (_judge if self._judges else _look_at)(self._request, b"".join(self._parts))
             self._end(status, failure, counts)
 
     def _end(self, status: int, failure: str, counts: Counts | None) -> None:
@@ -148,7 +166,12 @@ class Connection(asyncio.Protocol):
             return
         self._request = None
         end = time.perf_counter()
-        self._finished(self, Outcome(self._request_id, status, failure, counts, self._due, self._first or end, end))
+        self._finished(self, Outcome(self._request_id, status, failure, counts, self._due, self._first or end, end, self._on_the_way))
+
+
+def _look_at(request: Request, body: bytes) -> tuple[None, str]:
+    """For those who write an answer anew."""
+    return None, "stream without its end" if request.stream and not body.rstrip().endswith(_DONE.strip()) else ""
 
 
 def _judge(request: Request, body: bytes) -> tuple[Counts | None, str]:

@@ -44,6 +44,9 @@ class Options:
     rate: float = 0.0
     arrivals: str = "poisson"
     stream: bool = False
+    paced: bool = False
+    headers: tuple[str, ...] = ()
+    judges: bool = True
 
 
 class Load:
@@ -90,10 +93,24 @@ class Load:
         key = self._options.keys[number % len(self._options.keys)]
         host, stream = f"{self._host}:{self._port}", self._options.stream
         asked = (False, True) if stream else (False,)
-        return itertools.cycle(chat_request(host, self._path, key, stream=stream, include_usage=include_usage) for include_usage in asked)
+        return itertools.cycle(
+            chat_request(
+                host,
+                self._path,
+                key,
+                stream=stream,
+                include_usage=include_usage,
+                paced=self._options.paced,
+                headers=self._options.headers,
+            )
+            for include_usage in asked
+        )
 
     async def _connect(self, requests: "itertools.cycle[Request]") -> None:
-        _, connection = await self._loop.create_connection(lambda: Connection(requests, self._finished, self._lost), self._host, self._port)
+        judges = self._options.judges
+        _, connection = await self._loop.create_connection(
+            lambda: Connection(requests, self._finished, self._lost, judges), self._host, self._port
+        )
         self._free.append(connection)
 
     def _keep_schedule(self, begin: float) -> None:
@@ -182,6 +199,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0, help="calls a second (open loop); 0: closed loop")
     parser.add_argument("--arrivals", choices=("poisson", "fixed"), default="poisson")
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--paced", action="store_true", help="the stand-in takes its time for the events of a stream")
+    parser.add_argument("--header", action="append", default=[], help="`name: value`, beside the usual ones; may be repeated")
+    parser.add_argument("--any-answer", action="store_true", help="an answer must be whole, and may be written anew")
     parser.add_argument("--calls-file", type=Path, help="every call's id and counts, as NDJSON")
     given = parser.parse_args()
     options = Options(
@@ -193,6 +213,9 @@ def main() -> None:
         rate=given.rate,
         arrivals=given.arrivals,
         stream=given.stream,
+        paced=given.paced,
+        headers=tuple(given.header),
+        judges=not given.any_answer,
     )
     summary, calls = uvloop.run(run(options))
     if given.calls_file is not None:

@@ -118,6 +118,17 @@ def cost_of(child: Child) -> Cost:
     return Cost(proxy, postgres, rss)
 
 
+def memory_of(child: Child) -> int:
+    """Bytes that the proxy's processes alone hold; all that is resident where the system doesn't tell these apart."""
+    held = 0
+    for process in (psutil.Process(child.pid), *child.descendants()):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if process.name() != "postgres":
+                memory = process.memory_full_info()
+                held += getattr(memory, "uss", memory.rss)
+    return held
+
+
 def postgres_program(child: Child) -> Path | None:
     """The program file of the PostgreSQL among the descendants."""
     for process in child.descendants():

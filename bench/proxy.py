@@ -1,5 +1,6 @@
 """The proxy and the stand-in upstream as real processes: started, ready, measured, and ended whatever happens."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx
 import msgspec
 
+from app.runtime.postgres import EmbeddedPostgres
 from bench.admin import Operator
 from bench.processes import Child, Cost, Failure, cost_of, environment, free_port
 from bench.wire import Totals
@@ -53,6 +56,17 @@ class Proxy:
             raise Failure(f"the proxy has ended:\n{self.child.last_words()}")
         return cost_of(self.child)
 
+    def database_url(self) -> str | None:
+        """Of the database that it works on; None where that is gone."""
+        return os.environ.get("BENCH_DATABASE_URL") or EmbeddedPostgres.url_of_running(self.directory / "data")
+
+    def transactions(self) -> int:
+        """How many that write anything were begun so far in all: each takes the next number."""
+        url = self.database_url()
+        if url is None:
+            raise Failure("the proxy's database doesn't answer")
+        return asyncio.run(_next_transaction(url.replace("postgresql+asyncpg://", "postgresql://", 1)))
+
     def wait_until_quiet(self) -> None:
         """Bounded: a PostgreSQL that vacuums for long is measured with it."""
         deadline = time.monotonic() + QUIET_LIMIT
@@ -63,6 +77,14 @@ class Proxy:
             if after.proxy + after.postgres - before.proxy - before.postgres <= _QUIET_SHARE * _QUIET_WINDOW:
                 return
             before = after
+
+
+async def _next_transaction(url: str) -> int:
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        return int(await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
+    finally:
+        await connection.close()
 
 
 @contextlib.contextmanager
@@ -77,11 +99,12 @@ def work_directory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_upstream(directory: Path, *, events: int, pace: float) -> Iterator[Upstream]:
+def running_upstream(directory: Path, *, events: int = 100, pace: float = 0.01) -> Iterator[Upstream]:
+    """`pace`: seconds between the events of paced streams."""
     command = [sys.executable, "-m", "bench.upstream", "--events", str(events), "--pace", str(pace)]
     child = Child(command, log=directory / "upstream.log", cwd=ROOT)
     try:
-        _wait(child, lambda: bool(child.first_line()), "the stand-in upstream")
+        wait_until(child, lambda: bool(child.first_line()), "the stand-in upstream")
         yield Upstream(f"http://127.0.0.1:{json.loads(child.first_line())['port']}")
     finally:
         child.stop()
@@ -105,7 +128,7 @@ def running_proxy(directory: Path) -> Iterator[Proxy]:
     operator = Operator(url, token, f"bench-{secrets.token_hex(4)}")
     child = Child([str(PROGRAM), "serve"], log=directory / "proxy.log", cwd=directory, env=settings, patience=STOP_LIMIT)
     try:
-        _wait(child, operator.ready, "the proxy")
+        wait_until(child, operator.ready, "the proxy")
         yield Proxy(url, child, directory, operator)
     finally:
         with contextlib.suppress(Failure):
@@ -134,13 +157,17 @@ def profiled(proxy: Proxy, seconds: float, to: Path) -> Iterator[None]:
         child.stop()
 
 
-def run_load(url: str, directory: Path, arguments: list[str], limit: float) -> tuple[bytes, bytes]:
+def run_load(
+    url: str, directory: Path, arguments: list[str], limit: float, meanwhile: Callable[[], None] | None = None
+) -> tuple[bytes, bytes]:
     """The load generator's summary (JSON) and its calls (NDJSON). It ends by itself; `limit` is for when it doesn't."""
     calls = directory / "calls.ndjson"
     command = [sys.executable, "-m", "bench.load", "--url", f"{url}/v1/chat/completions", *arguments]
     log = directory / "load.log"
     child = Child([*command, "--calls-file", str(calls)], log=log, cwd=ROOT)
     try:
+        while meanwhile and child.running:
+            meanwhile()
         if child.wait(limit) != 0:
             raise Failure(f"the load generator did not end well:\n{child.last_words()}")
     finally:
@@ -148,7 +175,7 @@ def run_load(url: str, directory: Path, arguments: list[str], limit: float) -> t
     return log.read_bytes().splitlines()[-1], calls.read_bytes()
 
 
-def _wait(child: Child, ready: Callable[[], bool], name: str) -> None:
+def wait_until(child: Child, ready: Callable[[], bool], name: str) -> None:
     deadline = time.monotonic() + START_LIMIT
     while not ready():
         if not child.running:

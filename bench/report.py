@@ -24,13 +24,15 @@ class Quantiles(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """`calls` counts the calls that came to their right end; `failures` says how the others ended."""
+    """`calls` counts the calls that came to their right end; `failures` says how the others ended. `on_the_way`: of each event
+    that says when it was written, all zero where none does."""
 
     calls: int
     seconds: float
     calls_per_second: float
     latency: Quantiles
     first_byte: Quantiles
+    on_the_way: Quantiles
     statuses: dict[str, int]
     failures: dict[str, int]
     input_tokens: int
@@ -65,6 +67,7 @@ def summarise(outcomes: Sequence[Outcome], seconds: float, unfinished: int) -> S
         calls_per_second=round(len(right) / seconds, 1),
         latency=Quantiles.of([outcome.end - outcome.due for outcome in right]),
         first_byte=Quantiles.of([outcome.first - outcome.due for outcome in right]),
+        on_the_way=Quantiles.of([seconds for outcome in right for seconds in outcome.on_the_way]),
         statuses=dict(Counter(str(outcome.status) for outcome in outcomes)),
         failures=dict(failures),
         input_tokens=sum(outcome.counts.input for outcome in right if outcome.counts),

@@ -1,9 +1,10 @@
 """A stand-in upstream: as little work a call as a server can do, so that the bench measures the proxy.
 
-    python -m bench.upstream --port 0 --events 100 --pace 0
+    python -m bench.upstream --port 0 --events 100 --pace 0.01
 
 Prints `{"port": N}` when it listens, then serves until SIGTERM or SIGINT. `POST …/chat/completions` answers unary or,
-with `"stream": true`, as server-sent events, each in a chunk and a write of its own. `GET /totals` tells what was
+with `"stream": true`, as server-sent events, each in a chunk and a write of its own, as fast as they can be written. Where
+`user` is `paced` there are `--pace` seconds between them, and they say when they were written. `GET /totals` tells what was
 answered. A request that can't be read gets 400 or loses its connection; a client that leaves ends its own stream,
 uncounted.
 """
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import itertools
 import signal
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -19,7 +21,7 @@ import httptools
 import msgspec
 import uvloop
 
-from bench.wire import MODEL, Counts, Totals, Usage, counts_of
+from bench.wire import MODEL, PACED, SENT_AT, Counts, Totals, Usage, counts_of
 
 _TEXT = "The quick brown fox jumps over the lazy dog, and the meter counts every word of it. " * 5
 
@@ -30,6 +32,7 @@ class _StreamOptions(msgspec.Struct):
 
 class _Request(msgspec.Struct):
     stream: bool = False
+    user: str = ""
     stream_options: _StreamOptions | None = None
 
 
@@ -61,11 +64,16 @@ _LAST_WORD = b'"choices":[{"index":0,"delta":{"content":" end."},"logprobs":null
 _DONE = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
-def _stream_frames(number: int, counts: Counts, events: int, include_usage: bool) -> Iterator[bytes]:
-    """What each write carries. Content events are one `bytes` object repeated, so that a stream is cheap to make."""
+def _stamped(number: int, events: int) -> Iterator[bytes]:
+    return (_event(number, b'"%b":%d,%b' % (SENT_AT, time.monotonic_ns(), _WORD)) for _ in range(events))
+
+
+def _stream_frames(number: int, counts: Counts, events: int, include_usage: bool, *, stamped: bool) -> Iterator[bytes]:
+    """What each write carries. Content events are one `bytes` object repeated, so that a stream is cheap to make; `stamped`: made
+    when they are written."""
     usage = b'"choices":[],"usage":%b' % msgspec.json.encode(Usage.of(counts))
     return itertools.chain(
-        itertools.repeat(_event(number, _WORD), events - 1),
+        _stamped(number, events - 1) if stamped else itertools.repeat(_event(number, _WORD), events - 1),
         (_event(number, _LAST_WORD),),
         (_event(number, usage),) if include_usage else (),
         (_DONE,),
@@ -97,12 +105,14 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._url = b""
         self._body = b""
+        self._is_streaming = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._end_stream()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -138,7 +148,7 @@ class Connection(asyncio.Protocol):
         counts = counts_of(number)
         if request.stream:
             include_usage = request.stream_options is not None and request.stream_options.include_usage
-            self._begin_stream(number, counts, include_usage)
+            self._begin_stream(number, counts, include_usage, is_paced=request.user == PACED)
         else:
             self._send(b"200 OK", _unary_body(number, counts), number)
             self._upstream.answered(counts)
@@ -150,27 +160,34 @@ class Connection(asyncio.Protocol):
         )
         self._end_request()
 
-    def _begin_stream(self, number: int, counts: Counts, include_usage: bool) -> None:
+    def _begin_stream(self, number: int, counts: Counts, include_usage: bool, *, is_paced: bool) -> None:
+        self._is_streaming = True
+        self._upstream.totals.open += 1
         self._write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
             b"Transfer-Encoding: chunked\r\nx-request-id: upstream-%d\r\n\r\n" % number
         )
-        frames = _stream_frames(number, counts, self._upstream.events, include_usage)
-        self._next_frame(frames, counts)
+        frames = _stream_frames(number, counts, self._upstream.events, include_usage, stamped=is_paced)
+        self._next_frame(frames, counts, self._upstream.pace if is_paced else 0.0)
 
-    def _next_frame(self, frames: Iterator[bytes], counts: Counts) -> None:
+    def _next_frame(self, frames: Iterator[bytes], counts: Counts, pace: float) -> None:
         """One frame per turn of the loop: uvloop joins what one turn writes."""
         if self._transport is None:
             return
         frame = next(frames)
         self._write(frame)
         if frame is _DONE:
+            self._end_stream()
             self._upstream.answered(counts)
             self._end_request()
-        elif self._upstream.pace:
-            self._loop.call_later(self._upstream.pace, self._next_frame, frames, counts)
+        elif pace:
+            self._loop.call_later(pace, self._next_frame, frames, counts, pace)
         else:
-            self._loop.call_soon(self._next_frame, frames, counts)
+            self._loop.call_soon(self._next_frame, frames, counts, pace)
+
+    def _end_stream(self) -> None:
+        self._upstream.totals.open -= self._is_streaming
+        self._is_streaming = False
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -201,7 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A stand-in upstream for benchmarks.")
     parser.add_argument("--port", type=int, default=0, help="0: any free port, printed at start")
     parser.add_argument("--events", type=int, default=100, help="content events of a stream")
-    parser.add_argument("--pace", type=float, default=0.0, help="seconds between events; 0: as fast as they can be written")
+    parser.add_argument("--pace", type=float, default=0.01, help="seconds between the events of paced streams")
     options = parser.parse_args()
     if options.events < 1:
         parser.error("--events must be at least 1")

@@ -12,6 +12,10 @@ MODEL = "bench-model"
 ID_PREFIX = b"chatcmpl-"
 ID_DIGITS = 12
 OUTPUT_LIMIT = 512
+PACED = "paced"
+"""The `user` of a request whose stream is to come event by event, as from a model that thinks."""
+SENT_AT = b"sent_at"
+"""The field of a paced stream's events that says when they were written: nanoseconds of the machine's monotonic clock."""
 
 
 class Counts(NamedTuple):
@@ -70,8 +74,9 @@ class Usage(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """What the stand-in has answered to the end since it started."""
+    """What the stand-in has answered to the end since it started. `open`: streams that are under way."""
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    open: int = 0

@@ -1,0 +1,1 @@
+"""Ten million rows of the call log: filled, asked for, summed up, exported, and added to."""
