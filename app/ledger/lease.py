@@ -5,6 +5,7 @@ long, has been declared dead: it goes on under a new id, and what became of its 
 An outage of the database kills nobody: whoever comes back first waits for a whole lease before it declares anyone dead.
 """
 
+import math
 import os
 import socket
 import time
@@ -12,8 +13,9 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 from uuid_utils.compat import uuid7
 
 from app.database import Database
@@ -23,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 RENEWALS = 3
 """In the time of a lease."""
+LONGEST_GAP = 2 / 3
+"""Of a lease: whoever was out of touch for longer may not have been alone in that."""
 
 
 class Lease:
@@ -33,7 +37,7 @@ class Lease:
         self.seconds = seconds
         self._database = database
         self._is_taken = False
-        self._renewed_at = 0.0
+        self._renewed_at = -math.inf
         self._unbroken_since = 0.0
         self._was_lost = False
 
@@ -58,9 +62,10 @@ class Lease:
                 self._was_lost = True
             await self._take()
             self._is_taken = True
-            self._unbroken_since = asked_at
-        if asked_at - self._renewed_at > self.seconds:
-            self._unbroken_since = asked_at
+            self._renewed_at = -math.inf
+        answered_at = time.monotonic()
+        if answered_at - self._renewed_at > self.seconds * LONGEST_GAP:
+            self._unbroken_since = answered_at
         self._renewed_at = asked_at
 
     async def give_up(self) -> None:
@@ -69,8 +74,11 @@ class Lease:
             await connection.execute(delete(Instance).where(Instance.id == self.id))
 
     async def bury(self) -> list[UUID]:
-        """Declares dead whose lease has run out."""
-        overdue = delete(Instance).where(Instance.lease_until < func.clock_timestamp()).returning(Instance.id)
+        """Declares dead whose lease has run out; nobody where this arrives late after a renewal, as it does when the database
+        hangs: then the others' renewals may be late as well."""
+        own = aliased(Instance)
+        in_time = select(own.id).where(own.id == self.id, own.lease_until > self._until(LONGEST_GAP)).exists()
+        overdue = delete(Instance).where(Instance.lease_until < func.clock_timestamp(), in_time).returning(Instance.id)
         async with self._database.autocommit() as connection:
             return list((await connection.execute(overdue)).scalars())
 
@@ -84,5 +92,5 @@ class Lease:
         async with self._database.autocommit() as connection:
             await connection.execute(insert(Instance).values(lease).on_conflict_do_nothing())
 
-    def _until(self) -> object:
-        return func.clock_timestamp() + timedelta(seconds=self.seconds)
+    def _until(self, leases: float = 1) -> object:
+        return func.clock_timestamp() + timedelta(seconds=self.seconds * leases)

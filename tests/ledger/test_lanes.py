@@ -1,31 +1,16 @@
 """An account that somebody has locked delays its own calls and no others."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import asyncpg
 import pytest
-from sqlalchemy import make_url
 
 from app.errors import Unavailable
-from tests.harness.background import Background
 from tests.harness.books import wait_until
-from tests.harness.postgres import Database, connect
+from tests.harness.postgres import Database
 from tests.ledger.calls import Payer, account, rows
+from tests.ledger.locks import locked
 from tests.ledger.replica import Replica
-
-
-@contextmanager
-def locked(db: Database, table: str, column: str, value: object) -> Iterator[Callable[[], None]]:
-    """Somebody else's transaction, which has a row locked until it is told to end."""
-    background = Background()
-    connection: asyncpg.Connection = background.run(connect(make_url(db.url)))
-    background.run(connection.execute("BEGIN"))
-    background.run(connection.fetch(f"SELECT 1 FROM aigcspace.{table} WHERE {column} = $1 FOR UPDATE", value))
-    yield lambda: background.run(connection.execute("ROLLBACK"))
-    background.run(connection.close())
-    background.close()
 
 
 @pytest.mark.parametrize("table", ["account", "key_meter"])

@@ -1,14 +1,19 @@
 """Who dies leaves its calls to others: they end once, as what is known of them, and a late truth amends them once."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
+from uuid import uuid4
 
 import pytest
 
+from app.ledger.lease import Lease
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database
 from tests.ledger.calls import Call, Payer, account, holds, meter, rows
+from tests.ledger.locks import locked
 from tests.ledger.replica import Replica
 
 LEASE = 0.6
@@ -130,6 +135,38 @@ def test_a_process_that_was_declared_dead_goes_on_under_a_new_id(db: Database, n
     assert row["end_reason"] == "orphaned"
     assert [bool(row["amended_at"]) for row in rows(db, payer.user_id)] == [True, False]
     paused.close()
+
+
+def test_a_burial_that_arrives_late_buries_nobody(ledger: Replica, db: Database) -> None:
+    own, another = Lease(ledger.database, seconds=60), uuid4()
+    ledger.run(own.renew())
+    db.execute("INSERT INTO aigcspace.instance (id, host, process_id, lease_until) VALUES ($1, '', 1, now())", another)
+    db.execute("UPDATE aigcspace.instance SET lease_until = now() + interval '39 s' WHERE id = $1", own.id)
+
+    assert ledger.run(own.bury()) == []
+    ledger.run(own.renew())
+    assert ledger.run(own.bury()) == [another]
+    ledger.run(own.give_up())
+
+
+def test_whoever_was_out_of_touch_buries_nobody_for_a_lease(ledger: Replica, db: Database) -> None:
+    lease = 1.2
+    own = Lease(ledger.database, seconds=lease)
+
+    def renewed() -> bool:
+        ledger.run(own.renew())
+        return own.may_bury
+
+    wait_until(renewed, what="it has been in touch for a lease")
+    with locked(db, "instance", "id", own.id) as unlock:
+        late = ThreadPoolExecutor(1).submit(renewed)
+        time.sleep(lease * 0.8)
+        unlock()
+
+    assert not late.result(10)
+    assert own.is_unbroken, "it was away for less than a lease"
+    wait_until(renewed, what="it has been in touch for another lease")
+    ledger.run(own.give_up())
 
 
 def test_nothing_is_held_without_a_lease(db: Database, new_payer: Callable[..., Payer]) -> None:
