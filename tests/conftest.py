@@ -1,5 +1,5 @@
-"""Fixtures: one PostgreSQL a session; one migrated database and one proxy process a module, or a session where
-tests can share them (`tests/harness/standing.py`); one scene a test."""
+"""Fixtures: one PostgreSQL a run, whatever the number of its processes; one migrated database and one proxy a module, or a
+process where tests can share them (`tests/harness/standing.py`); one scene a test."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.main import COLLECT_AT
 from tests.harness import scene as scenes_module
 from tests.harness.admin import Admin
 from tests.harness.background import Background
@@ -30,14 +31,36 @@ _LONGEST = (
 """Modules that take longest. They begin first, so that no process is left alone with one at the end."""
 
 
+_URL = pytest.StashKey[str]()
+
+
 def pytest_configure() -> None:
     know_one_authority()
     gc.disable()  # while four thousand tests are collected, all that is made stays
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Before a process of several is started."""
+    node.workerinput["server"] = server_of(node.config)
+
+
+def server_of(config: pytest.Config) -> str:
+    """The URL of the PostgreSQL that all processes of this run use. The first one to ask starts it."""
+    if _URL not in config.stash:
+        if hasattr(config, "workerinput"):
+            config.stash[_URL] = config.workerinput["server"]
+        else:
+            started = ExitStack()
+            config.stash[_URL] = started.enter_context(server())
+            config.add_cleanup(started.close)
+    return config.stash[_URL]
+
+
 def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # else each look for cycles goes through half a gigabyte of SDKs and tests
+    gc.set_threshold(*COLLECT_AT)
     gc.enable()
 
 
@@ -54,11 +77,10 @@ def background() -> Iterator[Background]:
 
 
 @pytest.fixture(scope="session")
-def databases(background: Background) -> Iterator[Databases]:
-    with server() as url:
-        made = Databases(background, url)
-        yield made
-        made.close()
+def databases(background: Background, request: pytest.FixtureRequest) -> Iterator[Databases]:
+    made = Databases(background, server_of(request.config))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

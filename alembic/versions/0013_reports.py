@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.Column("write_off", sa.Numeric(24, 10), nullable=False),
         sa.Column("upstream_cost", sa.Numeric(24, 10), nullable=False),
         *(sa.Column(name, sa.Numeric(), nullable=False) for name in HISTOGRAMS),
-        sa.CheckConstraint("period in ('day', 'month')", name="ck_usage_period_period"),
+        sa.CheckConstraint("period in ('day', 'month', 'user')", name="ck_usage_period_period"),
         schema=SCHEMA,
     )
     op.create_index("ix_usage_period_model_name", "usage_period", ["model_name"], schema=SCHEMA)

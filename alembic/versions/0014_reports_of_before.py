@@ -1,4 +1,4 @@
-"""Fills the sums by day and month, and the latencies by hour, of what was settled before.
+"""Fills the sums by day, month and user, and the latencies by hour, of what was settled before.
 
 By now every settlement that begins writes them, and those that began before have ended when the lock is had. Until it is over
 settlements wait: their calls go to the spool where it takes longer than `SETTLE_WAIT`.
@@ -53,11 +53,16 @@ def _fill() -> None:
             = (named.hour, named.user_id, named.api_key_id, named.model_name, named.upstream_id, named.api, named.status, named.is_local)
     """)
     names, sums = ", ".join(MEASURES), ", ".join(f"sum({name})" for name in MEASURES)
-    for period, whose in (("day", "'', 0"), ("month", "user_id, api_key_id")):
+    of_what = (
+        ("day", "day", f"'', 0, {REST}"),
+        ("month", "month", f"user_id, api_key_id, {REST}"),
+        ("user", "month", "user_id, 0, '', 0, '', status, false"),
+    )
+    for period, length, told in of_what:
         _execute(f"""
             INSERT INTO {SCHEMA}.usage_period (period, start, shard, user_id, api_key_id, {REST}, {names})
-            SELECT '{period}', date_trunc('{period}', hour, 'UTC'), 0, {whose}, {REST}, {sums} FROM {SCHEMA}.usage_hourly
-            GROUP BY 1, 2, 3, 4, 5, {REST}
+            SELECT '{period}', date_trunc('{length}', hour, 'UTC'), 0, {told}, {sums} FROM {SCHEMA}.usage_hourly
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
         """)
 
 

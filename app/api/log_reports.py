@@ -19,8 +19,9 @@ from app.api.logs import CallMatch
 from app.api.problems import documented
 from app.reports.calls import Visibility
 from app.reports.export import BYTE_ORDER_MARK, Exports, Format, export, export_query
+from app.reports.live import live
 from app.reports.periods import Interval
-from app.reports.stats import Grouping, Question, live, stats
+from app.reports.stats import Grouping, Question, stats
 from app.settings import known_zone
 
 router = APIRouter(prefix="/logs", tags=["Logs"], responses=documented(401, 403, 422, 429, 503))

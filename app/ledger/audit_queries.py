@@ -108,6 +108,8 @@ UNEVEN_PERIODS = text(f"""
         SELECT 'day' AS period, date_trunc('day', hour, 'UTC') AS start, '' AS user_id, 0 AS api_key_id, {_REST}, {_MEASURED}
         FROM {SCHEMA}.usage_hourly
         UNION ALL SELECT 'month', date_trunc('month', hour, 'UTC'), user_id, api_key_id, {_REST}, {_MEASURED} FROM {SCHEMA}.usage_hourly
+        UNION ALL SELECT 'user', date_trunc('month', hour, 'UTC'), user_id, 0, '', 0, '', status, false, {_MEASURED}
+        FROM {SCHEMA}.usage_hourly
         UNION ALL SELECT period, start, user_id, api_key_id, {_REST}, {_TAKEN} FROM {SCHEMA}.usage_period
     ) parts
     GROUP BY period, start, user_id, api_key_id, {_REST}

@@ -1,7 +1,8 @@
 """Sums of `usage_hourly` by longer periods (UTC), written in the same transaction: what reports over long times read.
 
-A `month` tells apart what an hour does. A `day` leaves users and keys out (`user_id` is empty, `api_key_id` 0), so that it has few
-rows: these are everybody's, so that settlements of several sessions would wait for each other, had not each its own `shard`.
+A `month` tells apart what an hour does; a `user` is a month too, and tells only users and statuses apart. A `day` leaves users and keys
+out, so that it has few rows: these are everybody's, so that settlements of several sessions would wait for each other, had not each
+its own `shard`. What isn't told apart is empty, 0, or false.
 """
 
 from datetime import datetime
@@ -17,7 +18,7 @@ class UsagePeriod(UsageSums, Base):
     __tablename__ = "usage_period"
     __table_args__ = (
         Index("ix_usage_period_model_name", "model_name"),
-        CheckConstraint("period in ('day', 'month')", name="ck_usage_period_period"),
+        CheckConstraint("period in ('day', 'month', 'user')", name="ck_usage_period_period"),
         {"schema": SCHEMA},
     )
 

@@ -36,7 +36,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from app.database import SCHEMA
 from app.errors import UnacceptableValue
-from app.models import ApiCallLog, CallHold, UsageHourly, UsagePeriod
+from app.models import ApiCallLog, UsageHourly, UsagePeriod
 from app.reports.calls import EVERYTHING, PLANNED_ANEW, CallFilters, Visibility, matching
 from app.reports.latencies import percentiles
 from app.reports.periods import Interval, Pieces, Span, pieces, starts, widened
@@ -49,7 +49,7 @@ _KEPT = {
     "user": "user_id", "key": "api_key_id", "model": "model_name", "upstream": "upstream_id", "api": "api", "status": "status",
     "is_local": "is_local",
 }  # fmt: skip
-_OF_PEOPLE = ("user_id", "api_key_id")
+_OF_USERS = {"user_id", "status"}
 _MEASURES = (
     "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "charge", "bill", "write_off",
     "upstream_cost",
@@ -65,7 +65,6 @@ _FEW = 40
 _ROOM = text("SELECT set_config('work_mem', '32MB', true), set_config('enable_hashagg', :hashing, true)")
 """For the sums of some thousand groups: with less, many rows would be sorted first. Few rows are: sums of histograms that stand side
 by side take several KiB a group (4,000 of 6,000 rows: 64 ms of PostgreSQL's CPU; one after the other 40)."""
-_MOST_A_MINUTE = 1_000_000
 _LATE = timedelta(hours=1)
 """Beyond now: clocks differ."""
 
@@ -120,29 +119,10 @@ async def _found(session: AsyncSession, query: Select[Any] | None, parts: Pieces
     """The names of the columns, and the rows."""
     if query is None:
         return [], []
-    await session.execute(_ROOM, {"hashing": "off" if parts.are_few else "on"})
-    result = await session.execute(query)
+    connection = await session.connection()  # which makes rows of columns with less ado than a session
+    await connection.execute(_ROOM, {"hashing": "off" if parts.are_few else "on"})
+    result = await connection.execute(query)
     return list(result.keys()), result.all()
-
-
-async def live(session: AsyncSession, *, visibility: Visibility) -> dict[str, int]:
-    """Of the last minute, by the rows; and the calls in flight."""
-    ended = select(
-        func.count().label("calls_per_minute"),
-        func.count().filter(ApiCallLog.status == "failed").label("failures_per_minute"),
-        func.coalesce(func.sum(ApiCallLog.input_tokens + ApiCallLog.output_tokens), 0).label("tokens_per_minute"),
-    ).where(
-        *matching(visibility, CallFilters(), "UTC"),
-        ApiCallLog.id > func.coalesce(select(func.max(ApiCallLog.id)).scalar_subquery() - _MOST_A_MINUTE, 0),
-        ApiCallLog.settled_at > func.now() - timedelta(minutes=1),
-    )
-    flying = select(func.count()).select_from(CallHold)
-    if visibility.user_id is not None:
-        flying = flying.where(CallHold.user_id == visibility.user_id)
-    if visibility.key_id is not None:
-        flying = flying.where(CallHold.api_key_id == visibility.key_id)
-    row = (await session.execute(ended.add_columns(flying.scalar_subquery().label("in_flight")))).mappings().one()
-    return {name: int(value) for name, value in row.items()}
 
 
 async def _limits(session: AsyncSession, filters: CallFilters) -> Span:
@@ -155,8 +135,18 @@ async def _limits(session: AsyncSession, filters: CallFilters) -> Span:
 
 
 def _is_kept(question: Question) -> bool:
-    asked = {name for name, value in asdict(question.filters).items() if value is not None} - {"created_from", "created_to"}
-    return question.interval != "minute" and set(question.group_by) <= _KEPT.keys() and asked <= set(_KEPT.values())
+    return question.interval != "minute" and set(question.group_by) <= _KEPT.keys() and _asked(question) <= set(_KEPT.values())
+
+
+def _asked(question: Question) -> set[str]:
+    """Columns that a filter gives a value."""
+    return {name for name, value in asdict(question.filters).items() if value is not None} - {"created_from", "created_to"}
+
+
+def _months(question: Question) -> str:
+    """Which of the two kinds: that by user has a tenth of the rows."""
+    told = {_KEPT[name] for name in question.group_by} | _asked(question)
+    return "user" if told <= _OF_USERS and question.visibility.key_id is None else "month"
 
 
 def _tells_people(question: Question) -> bool:
@@ -178,7 +168,7 @@ def _query(question: Question, parts: Pieces, edges: Sequence[datetime], log_zon
     """None: of no time at all."""
     dimensions = [*question.group_by]
     sources = [
-        *([_kept(UsagePeriod.start, parts.months, question, edges).where(UsagePeriod.period == "month")] if parts.months else []),
+        *([_kept(UsagePeriod.start, parts.months, question, edges).where(UsagePeriod.period == _months(question))] if parts.months else []),
         *([_kept(UsagePeriod.start, parts.days, question, parts.day_edges).where(UsagePeriod.period == "day")] if parts.days else []),
         *([_kept(UsageHourly.hour, parts.hours, question, edges)] if parts.hours else []),
         *([_kept(UsageHourly.hour, parts.moved, question, parts.day_edges, sign=-1)] if parts.moved else []),

@@ -79,10 +79,16 @@ async def sum_up(connection: asyncpg.Connection) -> None:
         FROM {S}.api_call_log GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1
     """)
     sums = ", ".join(f"sum({name})" for name in ("calls", *_MEASURES, "latencies", "first_tokens"))
-    for period, whose in (("day", "'', 0"), ("month", "user_id, api_key_id")):
+    rest = "model_name, upstream_id, api, status, is_local"
+    of_what = (
+        ("day", "day", f"'', 0, {rest}"),
+        ("month", "month", f"user_id, api_key_id, {rest}"),
+        ("user", "month", "user_id, 0, '', 0, '', status, false"),
+    )
+    for period, length, told in of_what:
         await connection.execute(f"""
             INSERT INTO {S}.usage_period
-            SELECT '{period}', date_trunc('{period}', hour, 'UTC'), 0, {whose}, model_name, upstream_id, api, status, is_local, {sums}
+            SELECT '{period}', date_trunc('{length}', hour, 'UTC'), 0, {told}, {sums}
             FROM {S}.usage_hourly GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
         """)
 

@@ -1,4 +1,5 @@
-"""A real PostgreSQL for the tests: the server of `TEST_DATABASE_URL`, or the embedded one in a directory of our own.
+"""A real PostgreSQL for the tests: the server of `TEST_DATABASE_URL`, or the embedded one in a directory of our own, one for all
+processes of a run.
 
 The schema comes from the migrations, run once into a template database; each test module gets a copy. All names carry a
 random part, and what was created is dropped, so that a shared server is left as it was found.
@@ -119,16 +120,14 @@ def migrate(url: str) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server on which databases may be created."""
+    """The URL of a server on which databases may be created. What is written to the one that is started here outlives no power cut:
+    tests of that have one of their own (`tests/harness/own_postgres.py`)."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
         return
-    from app.runtime.postgres import EmbeddedPostgres
+    from tests.harness.own_postgres import own_postgres
 
-    with tempfile.TemporaryDirectory(prefix="proxy-pg-", ignore_cleanup_errors=True) as place:
-        embedded = EmbeddedPostgres.start(Path(place) / "data")
-        try:
-            yield embedded.url
-        finally:
-            embedded.stop()
+    lasting = {"fsync": "off", "full_page_writes": "off"}
+    with own_postgres(migrated=False, shared_buffers="128MB", max_connections="300", **lasting) as own:
+        yield own.url

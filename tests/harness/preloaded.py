@@ -22,6 +22,8 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, NoReturn
 
+from sqlalchemy.orm import configure_mappers
+
 import app.cli.audit
 import app.cli.main
 import app.cli.prices
@@ -183,6 +185,7 @@ def _end(code: object) -> NoReturn:
 
 if __name__ == "__main__":
     list_price("openai", "gpt-4o")  # reads the catalogue
+    configure_mappers()
     gc.freeze()
     asked = _fork_as_asked(socket.socket(fileno=int(sys.argv[1])))
     try:

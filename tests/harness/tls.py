@@ -19,3 +19,4 @@ def know_one_authority() -> None:
     _one_authority.write(Path(certifi.where()).read_text().partition(end)[0] + end)
     _one_authority.flush()
     os.environ["SSL_CERT_FILE"] = _one_authority.name
+    certifi.where = lambda: _one_authority.name  # whom clients ask that look at no environment

@@ -56,11 +56,14 @@ _SUMMED = (
 _SUMS = ", ".join(f"sum({name})" for name in _SUMMED.split(", "))
 _PERIODS_ANEW = " UNION ALL ".join(
     f"""
-    SELECT '{period}' AS period, date_trunc('{period}', hour, 'UTC') AS start, {whose}, model_name, upstream_id, api, status, is_local,
-        {_SUMS}
+    SELECT '{period}' AS period, date_trunc('{length}', hour, 'UTC') AS start, {told}, {_SUMS}
     FROM aigcspace.usage_hourly GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 HAVING sum(calls) <> 0
     """
-    for period, whose in (("day", "'' AS user_id, 0 AS api_key_id"), ("month", "user_id, api_key_id"))
+    for period, length, told in (
+        ("day", "day", "'' AS user_id, 0 AS api_key_id, model_name, upstream_id, api, status, is_local"),
+        ("month", "month", "user_id, api_key_id, model_name, upstream_id, api, status, is_local"),
+        ("user", "month", "user_id, 0, '', 0, '', status, false"),
+    )
 )
 _DIFFERING_PERIODS = f"""
     WITH anew AS ({_PERIODS_ANEW}), kept AS (
@@ -71,13 +74,13 @@ _DIFFERING_PERIODS = f"""
 
 
 def sum_up_periods(db: Database) -> None:
-    """Days and months anew, of hours that a test has planted, moved or deleted."""
+    """Periods anew, of hours that a test has planted, moved or deleted."""
     db.execute("DELETE FROM aigcspace.usage_period")
     db.execute(f"INSERT INTO aigcspace.usage_period (shard, {_KEYS}, {_SUMMED}) SELECT 0, * FROM ({_PERIODS_ANEW}) anew")
 
 
 def check_periods(db: Database) -> None:
-    """Days and months are the sums of all hours there are."""
+    """Periods are the sums of all hours there are."""
     assert db.fetch(_DIFFERING_PERIODS) == []
 
 

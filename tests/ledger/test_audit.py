@@ -174,6 +174,7 @@ class TestFaults:
             "UPDATE aigcspace.usage_period SET calls = calls + 1 WHERE period = 'day'",
             "UPDATE aigcspace.usage_period SET charge = 'NaN' WHERE period = 'month'",
             "UPDATE aigcspace.usage_period SET first_tokens = 1e120 WHERE period = 'month'",
+            "UPDATE aigcspace.usage_period SET bill = bill + 1 WHERE period = 'user'",
             "DELETE FROM aigcspace.usage_period WHERE period = 'day'",
         ],
     )

@@ -179,19 +179,21 @@ BEGIN
             latencies = hourly.latencies + excluded.latencies,
             first_tokens = hourly.first_tokens + excluded.first_tokens
     ), periods AS (
-        -- months tell users and keys apart, days don't: a day's row is everybody's, so that each of some sessions has its own
+        -- see app/models/usage_period.py; a day's row is everybody's, so that each of some sessions has its own
         INSERT INTO aigcspace.usage_period AS known (
-            period, start, shard, user_id, api_key_id, model_name, upstream_id, api, status, is_local, calls, input_tokens, output_tokens,
+            period, start, shard, user_id, api_key_id, model_name, upstream_id, api, is_local, status, calls, input_tokens, output_tokens,
             cache_read_tokens, cache_write_tokens, reasoning_tokens, charge, bill, write_off, upstream_cost, latencies, first_tokens
         )
-        SELECT period, date_trunc(period, hour, 'UTC') AS start, CASE period WHEN 'day' THEN pg_backend_pid() % 16 ELSE 0 END AS shard,
-            CASE period WHEN 'day' THEN '' ELSE user_id END AS whose, CASE period WHEN 'day' THEN 0 ELSE key_id END AS which,
-            model_name, upstream_id, api, status, is_local, sum(calls), sum(input_tokens), sum(output_tokens),
+        SELECT told.*, status, sum(calls), sum(input_tokens), sum(output_tokens),
             sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(charge), sum(bill), sum(write_off),
             sum(upstream_cost), sum(latencies), sum(first_tokens)
-        FROM counted, (VALUES ('day'), ('month')) AS periods (period)
-        GROUP BY period, start, shard, whose, which, model_name, upstream_id, api, status, is_local
-        ORDER BY period, start, shard, whose, which, model_name, upstream_id, api, status, is_local
+        FROM counted CROSS JOIN LATERAL (VALUES
+            ('day', date_trunc('day', hour, 'UTC'), pg_backend_pid() % 16, '', 0, model_name, upstream_id, api, is_local),
+            ('month', date_trunc('month', hour, 'UTC'), 0, user_id, key_id, model_name, upstream_id, api, is_local),
+            ('user', date_trunc('month', hour, 'UTC'), 0, user_id, 0, '', 0, '', false)
+        ) AS told (period, start, shard, whose, which, model, upstream, way, is_ours)
+        GROUP BY period, start, shard, whose, which, model, upstream, way, is_ours, status
+        ORDER BY period, start, shard, whose, which, model, upstream, way, is_ours, status
         ON CONFLICT (period, start, shard, user_id, api_key_id, model_name, upstream_id, api, status, is_local) DO UPDATE SET
             calls = known.calls + excluded.calls,
             input_tokens = known.input_tokens + excluded.input_tokens,
