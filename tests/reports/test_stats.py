@@ -119,6 +119,15 @@ def test_of_kept_sums(
     assert sorted(comparable(group, group_by) for group in found) == sorted(comparable(row, group_by, suffix="_") for row in expected)
 
 
+@pytest.mark.parametrize("filters", [{}, {"status": "failed"}, {"api": "chat.completions"}, {"api_key_id": 1}], ids=str)
+@pytest.mark.parametrize("group_by", [["user"], ["user", "status"], ["user", "model"], ["status", "key"], ["user", "is_local"]])
+def test_of_whole_months(db: Database, connections: Connections, calls: Calls, group_by: list[str], filters: dict[str, Any]) -> None:
+    """Whichever of their sums serve."""
+    found = ask(db, connections, filters=CallFilters(**filters), group_by=group_by)
+    expected = plainly(db, group_by, None, "UTC", filters)
+    assert sorted(comparable(group, group_by) for group in found) == sorted(comparable(row, group_by, suffix="_") for row in expected)
+
+
 @SLOW
 @given(
     group_by=st.lists(st.sampled_from(sorted(COLUMNS)), max_size=2, unique=True),
