@@ -120,14 +120,12 @@ def migrate(url: str) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server on which databases may be created. What is written to the one that is started here outlives no power cut:
-    tests of that have one of their own (`tests/harness/own_postgres.py`)."""
+    """The URL of a server on which databases may be created."""
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         yield given
         return
     from tests.harness.own_postgres import own_postgres
 
-    lasting = {"fsync": "off", "full_page_writes": "off"}
-    with own_postgres(migrated=False, shared_buffers="128MB", max_connections="300", **lasting) as own:
+    with own_postgres(migrated=False, shared_buffers="128MB", max_connections="300") as own:
         yield own.url
