@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from app.errors import StartupError
 from app.runtime.migrations import config, upgrade
-from tests.harness.postgres import Database
+from tests.harness.postgres import Database, Databases
 from tests.schema.catalog import schema_of
 from tests.schema.upgrading import Upgrading
 
@@ -38,11 +38,11 @@ def test_models_and_migrations_agree(empty_database: Database) -> None:
         "DROP TABLE aigcspace.usage_hourly",
     ],
 )
-def test_the_check_sees_every_difference(empty_database: Database, drift: str) -> None:
-    upgrade(empty_database.url)
-    empty_database.execute(drift)
-    with pytest.raises(Exception, match="New upgrade operations detected"):
-        command.check(config(empty_database.url))
+def test_the_check_sees_every_difference(databases: Databases, drift: str) -> None:
+    with databases.fresh() as migrated:
+        migrated.execute(drift)
+        with pytest.raises(Exception, match="New upgrade operations detected"):
+            command.check(config(migrated.url))
 
 
 def test_down_leaves_nothing_and_up_works_again(empty_database: Database) -> None:
