@@ -26,7 +26,7 @@ from tests.harness.scale import scaled
 from tests.harness.scene import RATES, Scene
 from tests.standin import STREAM, StandIn
 
-CALLS = scaled(full=10_000, short=80)
+CALLS = scaled(full=10_000, short=150)
 A_ROUND = scaled(full=100, short=10)
 PATIENCE = str(scaled(full=3, short=4))
 """Seconds after which an upstream counts as stalled: healthy ones must never take as long, on a busy machine either."""
