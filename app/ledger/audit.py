@@ -61,7 +61,7 @@ _CHECKS = {
     "bill": ("a row's bill is its charge, to 0.0001", "charge", "bill"),
     "roll_ups": ("roll-ups by hour are the sums of their rows", "rows have more", "roll-ups have more"),
     "archived": ("archived rows are those of the files", "deleted from the log", "archived"),
-    "periods": ("sums of days and months are those of their hours", "hours have more", "days and months have more"),
+    "periods": ("sums of days, months and users are those of their hours", "hours have more", "the sums have more"),
     "one_row": ("a call has one row", "rows expected", "rows found"),
     "one_end": ("a call whose row is final holds nothing", "hold expected", "hold found"),
     "owners": ("a hold belongs to a process that lives, or to a call in the background", "expected", "found"),

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -37,6 +37,7 @@ class Lease:
         self.seconds = seconds
         self._database = database
         self._is_taken = False
+        self._until: datetime | None = None
         self._renewed_at = -math.inf
         self._unbroken_since = 0.0
         self._was_lost = False
@@ -74,23 +75,25 @@ class Lease:
             await connection.execute(delete(Instance).where(Instance.id == self.id))
 
     async def bury(self) -> list[UUID]:
-        """Declares dead whose lease has run out; nobody where this arrives late after a renewal, as it does when the database
-        hangs: then the others' renewals may be late as well."""
+        """Declares dead whose lease has run out; nobody where this comes late after the renewal that it follows, or after the next
+        one, as it may when the database hangs: then the others' renewals may be late as well."""
         own = aliased(Instance)
-        in_time = select(own.id).where(own.id == self.id, own.lease_until > self._until(LONGEST_GAP)).exists()
+        in_time = select(own.id).where(own.id == self.id, own.lease_until == self._until, own.lease_until > self._end(LONGEST_GAP)).exists()
         overdue = delete(Instance).where(Instance.lease_until < func.clock_timestamp(), in_time).returning(Instance.id)
         async with self._database.autocommit() as connection:
             return list((await connection.execute(overdue)).scalars())
 
     async def _prolong(self) -> bool:
-        renewal = update(Instance).where(Instance.id == self.id).values(lease_until=self._until()).returning(Instance.id)
+        renewal = update(Instance).where(Instance.id == self.id).values(lease_until=self._end()).returning(Instance.lease_until)
         async with self._database.autocommit() as connection:
-            return (await connection.execute(renewal)).scalar() is not None
+            self._until = (await connection.execute(renewal)).scalar()
+        return self._until is not None
 
     async def _take(self) -> None:
-        lease = {"id": self.id, "host": socket.gethostname()[:255], "process_id": os.getpid(), "lease_until": self._until()}
+        lease = {"id": self.id, "host": socket.gethostname()[:255], "process_id": os.getpid(), "lease_until": self._end()}
         async with self._database.autocommit() as connection:
-            await connection.execute(insert(Instance).values(lease).on_conflict_do_nothing())
+            taking = insert(Instance).values(lease).on_conflict_do_nothing().returning(Instance.lease_until)
+            self._until = (await connection.execute(taking)).scalar()
 
-    def _until(self, leases: float = 1) -> object:
+    def _end(self, leases: float = 1) -> object:
         return func.clock_timestamp() + timedelta(seconds=self.seconds * leases)

@@ -28,7 +28,8 @@ def test_calls_go_on_while_reports_have_all_their_connections(db: Database, scen
     try:
         with ThreadPoolExecutor(POOL) as readers:
             reports = [readers.submit(scene.admin.http.get, "/admin/audit") for _ in range(POOL)]
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%audit_entry%'"
+            ours = "datname = current_database() AND query LIKE '%audit_entry%'"
+            waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND wait_event_type = 'Lock'"
             wait_until(lambda: db.value(waiting) == POOL, what="all reports wait")
 
             assert httpx.get(f"{scene.proxy.url}/readyz", trust_env=False, timeout=20).status_code == 200

@@ -7,6 +7,7 @@ random part, and what was created is dropped, so that a shared server is left as
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+import psutil
 from sqlalchemy import URL, make_url
 
 from tests.harness import preloaded
@@ -21,6 +23,7 @@ from tests.harness.background import Background
 from tests.harness.proxy import bare_environment
 
 T = TypeVar("T")
+_PLENTY = 6 * 2**30
 
 
 class Database:
@@ -127,5 +130,18 @@ def server() -> Iterator[str]:
         return
     from tests.harness.own_postgres import own_postgres
 
-    with own_postgres(migrated=False, shared_buffers="128MB", max_connections="300") as own:
+    settings = {"shared_buffers": "128MB", "max_connections": "300", "max_wal_size": "256MB"}
+    with (
+        tempfile.TemporaryDirectory(prefix="proxy-pg-", dir=_memory(), ignore_cleanup_errors=True) as place,
+        own_postgres(directory=Path(place), migrated=False, **settings) as own,
+    ):
         yield own.url
+
+
+def _memory() -> Path | None:
+    """Where there is plenty: each database is three hundred files, which a disk takes its time to make and to remove."""
+    place = Path("/dev/shm")
+    if not os.access(place, os.W_OK):
+        return None
+    free = min(shutil.disk_usage(place).free, psutil.virtual_memory().available)
+    return place if free >= _PLENTY else None
