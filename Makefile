@@ -2,7 +2,7 @@
 # Compiled code is kept, whatever the shell says: without it each process compiles the whole program.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install test test-faults test-api test-fuzz test-browser clients check bench bench-peers bench-soak bench-logs
+.PHONY: run install test test-embedded test-faults test-api test-fuzz test-browser clients check bench bench-peers bench-soak bench-logs
 
 PYTHON ?= python3
 VENV := .venv
@@ -40,7 +40,11 @@ $(VENV)/installed-node: tests/clients/node/package-lock.json | $(VENV)/installed
 		|| echo "npm could not install the clients of tests/clients/node: their tests are skipped"
 
 test: $(VENV)/installed-dev clients
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --ignore tests/browser
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --ignore tests/browser --ignore tests/embedded
+
+# The program with its own PostgreSQL, from the first start to the last stop, killed in every order: a minute or two.
+test-embedded: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder tests/embedded
 
 # The dashboard in Debian's Chromium; skipped, saying so, where there is none.
 test-browser: $(VENV)/installed-dev

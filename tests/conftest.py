@@ -24,9 +24,9 @@ from tests.standin import StandIn
 _LINES_SHOWN, _LONGEST_LINE = 30, 3000
 _CALL = '{"event":"call"'
 _LONGEST = (
-    "cli/test_first_start", "schema/test_adoption", "faults/test_failover", "acceptance/test_recorded_exchanges", "ledger/test_audit",
-    "acceptance/test_stopping", "runtime/test_embedded_postgres", "schema/test_migrations", "replicas/test_workers",
-    "runtime/test_postgres_comes_back", "faults/test_alerts", "faults/test_database_hangs",
+    "embedded/test_first_start", "schema/test_adoption", "faults/test_failover", "acceptance/test_recorded_exchanges", "ledger/test_audit",
+    "acceptance/test_stopping", "embedded/test_embedded_postgres", "schema/test_migrations", "replicas/test_workers",
+    "embedded/test_postgres_comes_back", "faults/test_alerts", "faults/test_database_hangs",
 )  # fmt: skip
 """Modules that take longest. They begin first, so that no process is left alone with one at the end."""
 

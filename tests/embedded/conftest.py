@@ -1,4 +1,5 @@
-"""Data directories, and servers on them that end with the test."""
+"""The program with its own PostgreSQL, from the first start to the last stop: `make test-embedded`. Data directories, and servers on
+them that end with the test."""
 
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.runtime.postgres import EmbeddedPostgres
-from tests.runtime.servers import OWNER, Own, Start, end_orphan
+from tests.embedded.servers import OWNER, Own, Start, end_orphan
+from tests.harness.installed import installation, started_before, started_once  # noqa: F401
 
 
 @pytest.fixture

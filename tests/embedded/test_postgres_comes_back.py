@@ -23,7 +23,7 @@ from app.runtime.postgres import SETTINGS, EmbeddedPostgres
 from app.runtime.postgres_cluster import Owner, Programs
 from app.runtime.postgres_process import shut_down
 from app.runtime.postgres_server import Server
-from tests.runtime.servers import Own, Start, ended, execute, postmaster, until, url_of
+from tests.embedded.servers import Own, Start, ended, execute, postmaster, until, url_of
 
 NOT_THERE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 CLIENTS = 120

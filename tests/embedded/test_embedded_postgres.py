@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import app
 from app.errors import StartupError
 from app.runtime import postgres_cluster, postgres_process, service_user
-from tests.runtime.servers import OWNER, Own, Start, end_orphan, ended, execute, postmaster, sockets, until, url_of
+from tests.embedded.servers import OWNER, Own, Start, end_orphan, ended, execute, postmaster, sockets, until, url_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give itself up for another user")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="capabilities and the parent's death signal are Linux's")
