@@ -7,6 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from app.api.behind_proxies import behind_proxies
+from tests.harness.books import wait_until
 from tests.harness.proxy import Proxy
 from tests.harness.scene import Scene
 
@@ -93,9 +94,12 @@ def test_rows_and_allowed_addresses_go_by_it(scene: Scene, forwarded: httpx.Clie
     assert forwarded.get("/v1/key").status_code == 200
     assert scene.row()["request_ip"] == "203.0.113.7"
 
-    refused = forwarded.post("/v1/chat/completions", json=scene.chat(), headers={"X-Forwarded-For": "203.0.113.7, 198.51.100.1"})
+    def refusal() -> httpx.Response | None:
+        answer = forwarded.post("/v1/chat/completions", json=scene.chat(), headers={"X-Forwarded-For": "203.0.113.7, 198.51.100.1"})
+        return answer if answer.status_code == 403 else None
 
-    assert refused.status_code == 403
+    refused = wait_until(refusal, what="the replica has heard of the change", within=4)
+    assert refused is not None
     assert "198.51.100.1" in refused.json()["error"]["message"]
 
 
