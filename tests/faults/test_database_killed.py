@@ -155,7 +155,7 @@ def both_in_the_middle(
 def all_is_told_without(server: OwnPostgres, end: Callable[[OwnPostgres], None], scene: Scene, load: Load) -> None:
     """The server ends while all calls are at the upstream, and then they have their answers."""
     gate = scene.upstream.hold()
-    wait_until(lambda: waiting(scene) == IN_FLIGHT, what="all calls are at the upstream")
+    wait_until(lambda: gate.waiting == IN_FLIGHT, what="all calls are at the upstream")
     end(server)
     before = load.successes
     gate.open()
@@ -165,10 +165,6 @@ def all_is_told_without(server: OwnPostgres, end: Callable[[OwnPostgres], None],
 def goes_on(load: Load) -> None:
     before = load.successes
     wait_until(lambda: load.successes > before + IN_FLIGHT, what="calls succeed", within=30)
-
-
-def waiting(scene: Scene) -> int:
-    return sum(not request.answered.is_set() and not request.gone.is_set() for request in scene.upstream.requests)
 
 
 def spooled(directory: Path) -> list[Path]:

@@ -16,17 +16,23 @@ Ending = Literal["whole", "fin", "rst", "stall"]
 
 
 class Gate:
-    """Holds the stand-in back until the test opens it. Safe to open from any thread, any number of times."""
+    """Holds the stand-in back until the test opens it. Safe to open from any thread, any number of times. `waiting`: answers that it
+    holds back."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
+        self.waiting = 0
 
     def open(self) -> None:
         self._open.set()
 
     async def passed(self) -> None:
-        while not self._open.is_set():
-            await sleep(0.002)
+        self.waiting += 1
+        try:
+            while not self._open.is_set():
+                await sleep(0.002)
+        finally:
+            self.waiting -= 1
 
 
 @dataclass(frozen=True)
