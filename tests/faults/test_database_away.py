@@ -26,7 +26,8 @@ from tests.harness.scale import scaled
 from tests.harness.scene import Scene
 
 LEASE = 1.5
-SHUTDOWN_WAIT = 1
+SHUTDOWN_WAIT = 3
+"""Seconds, in which a call that has come to its end waits for the database and then for a disk that others are writing to."""
 SETTINGS = {"LEASE": str(LEASE), "SETTLE_WAIT": "0.5", "SHUTDOWN_WAIT": str(SHUTDOWN_WAIT)}
 WORDS = 6
 """That a stream has delivered when it comes to its gate."""

@@ -23,7 +23,8 @@ from tests.harness.postgres import Database
 WAIT = 1.0
 """`ADMIT_WAIT` and `SETTLE_WAIT`."""
 SLACK = 1.0
-SHUTDOWN_WAIT = 1
+SHUTDOWN_WAIT = 3
+"""Seconds, in which a call that has come to its end waits for the database and then for a disk that others are writing to."""
 SETTINGS = {"LEASE": "1.5", "ADMIT_WAIT": str(WAIT), "SETTLE_WAIT": str(WAIT)}
 STOPPING = SETTINGS | {"SETTLE_WAIT": "0.4", "SHUTDOWN_WAIT": str(SHUTDOWN_WAIT)}
 STATEMENT_TIMEOUT = 5
