@@ -1,9 +1,14 @@
-"""Money as JSON numbers, for clients that expect them. Everywhere else it is text."""
+"""Money as people and JSON numbers have it. Everywhere else it is text with all of its decimals."""
 
 from decimal import Decimal
 
 
-def json_number(amount: Decimal) -> bytes:
+def plain(amount: Decimal) -> str:
     """Each digit of it, and no zeros at its end: nothing goes through a float here."""
     text = f"{amount:f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text).encode()
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def json_number(amount: Decimal) -> bytes:
+    """For clients that expect a number."""
+    return plain(amount).encode()

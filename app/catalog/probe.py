@@ -107,7 +107,7 @@ def _upstream_model(routes: list[ModelRoute], model: str | None) -> str:
         return mapped or model
     named = next((route for route in routes if not route.pattern.endswith("*")), None)
     if named is None:
-        raise UnacceptableValue('model: this upstream serves wildcards only, so name a model to ask, as in {"model": "gpt-4o-mini"}')
+        raise UnacceptableValue("model: this upstream serves wildcards only, so name a model to ask it for")
     return named.upstream_model or named.pattern
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.billing.numbers import plain
 from app.errors import Conflict, NotFound
 from app.models import Account, CreditEntry, User
 
@@ -54,7 +55,7 @@ async def set_credit_limit(session: AsyncSession, *, user_id: str, credit_limit:
     left = available(account) - account.credit_limit + credit_limit
     if left < 0:
         raise Conflict(
-            f"credit_limit: {-left:f} more than that is spent or held. Add credit first, or set a higher limit.",
+            f"credit_limit: {plain(-left)} more than that is spent or held. Add credit first, or set a higher limit.",
             code="insufficient_available",
         )
     account.credit_limit = credit_limit

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.billing.numbers import plain
 from app.errors import Conflict, NotFound, UnacceptableValue
 from app.ledger.accounts import available, lock_account
 from app.ledger.audit_entries import record
@@ -100,7 +101,7 @@ def _refuse_overdraft(account: Account, amount: Decimal) -> None:
     left = available(account)
     if left + amount < 0:
         raise Conflict(
-            f"Only {left:f} is available: the rest is spent, or held by calls in flight. Take back at most that.",
+            f"Only {plain(left)} is available: the rest is spent, or held by calls in flight. Take back at most that.",
             code="insufficient_available",
         )
     if abs(account.credit + amount) > LARGEST_CREDIT:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.billing.numbers import plain
 from app.errors import Conflict, NotFound, UnacceptableValue
 from app.ledger.accounts import lock_account
 from app.ledger.credits import check_amount, check_texts, enter, entry_said_before, replayed
@@ -47,7 +48,7 @@ async def refund_call(
     if left <= 0:
         raise Conflict("Nothing of this call's bill is left to refund.", code="nothing_to_refund")
     if amount is not None and amount > left:
-        raise Conflict(f"Only {left:f} of this call's bill is left to refund. Refund at most that.", code="refund_exceeds_bill")
+        raise Conflict(f"Only {plain(left)} of this call's bill is left to refund. Refund at most that.", code="refund_exceeds_bill")
     entry = CreditEntry(
         user_id=user_id, amount=left if amount is None else amount, note=note, idempotency_key=idempotency_key, request_id=request_id
     )

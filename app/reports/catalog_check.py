@@ -67,7 +67,7 @@ def prices(snapshot: Snapshot, *, allow_unpriced: bool) -> Iterator[Finding]:
     if unrouted:
         yield warning("prices", f"priced, but served by no upstream: {_few(unrouted)}", "add them to an upstream, if they are to be called")
     if not routed and not unrouted:
-        yield ok("prices", f"{len(snapshot.prices)} prices, and a route for each of them")
+        yield ok("prices", f"every model with a price has a route ({len(snapshot.prices)})")
 
 
 async def upstreams(

@@ -110,6 +110,7 @@ def test_what_is_spent_or_held_is_not_taken_back(ledger: Replica, db: Database, 
         post(ledger, payer, "-4.5001")
 
     assert refused.value.code == "insufficient_available"
+    assert "Only 4.5 is available" in str(refused.value)
     assert entries(db, payer.user_id) == [10]
     post(ledger, payer, "-4.5")
     assert account(db, payer.user_id)["available"] == 0

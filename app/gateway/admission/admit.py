@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import ceil
 
+from app.billing.numbers import plain
 from app.billing.price import LARGEST_CHARGE, Bound, Price
 from app.billing.service_tier import tier_supposed
 from app.catalog.callers import Caller
@@ -274,7 +275,7 @@ class Admitter:
     def _too_dear(self, call: AdmittedCall, decision: Decision) -> InsufficientCredit:
         available = decision.available or Decimal(0)
         currency = self.settings.currency
-        message = f"This call may cost up to {_money(call.ceiling)} {currency}, and {_money(available)} {currency} is available."
+        message = f"This call may cost up to {plain(call.ceiling)} {currency}, and {plain(available)} {currency} is available."
         fitting = 0
         if call.request.takes_limit:
             fitting = call.affordable(available)
@@ -282,8 +283,3 @@ class Admitter:
             message += f" An output limit of {fitting} tokens or less would fit."
         message += f" Top up at {self.settings.topup_url}" if self.settings.topup_url else " Ask your operator for credit."
         return InsufficientCredit(message)
-
-
-def _money(amount: Decimal) -> str:
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
