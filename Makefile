@@ -54,11 +54,11 @@ test-browser: $(VENV)/installed-dev
 test-faults: $(VENV)/installed-dev
 	FAULTS=full $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --timeout 1800 tests/faults tests/replicas/test_limits_of_three.py
 
-# 10,000 requests of all kinds to the routes of operators, made from their OpenAPI. Ten minutes; `make test` sends a few hundred.
+# 10,000 requests of all kinds to the routes of operators, made from their OpenAPI. Minutes; `make test` sends a few hundred.
 test-api: $(VENV)/installed-dev
-	API_EXAMPLES=10000 $(BIN)/python -m pytest tests/openapi
+	API_EXAMPLES=10000 $(BIN)/python -m pytest -s tests/openapi
 
-# 20,000 made-up requests to the data plane, and 2,000 slow clients: a quarter of an hour; `make test` sends a few hundred.
+# 20,000 made-up requests to the data plane, and 2,000 slow clients. Minutes; `make test` sends a few hundred.
 test-fuzz: $(VENV)/installed-dev
 	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -s tests/fuzz
 
