@@ -1,7 +1,8 @@
 """One call that the database can't take is stored without what is wrong with it: those that share its batch are settled and
 granted all the same, and its own hold doesn't stay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -144,38 +145,48 @@ def test_a_hold_that_cannot_be_made_refuses_no_other(ledger: Replica, db: Databa
     assert account(db, payer.user_id)["held"] == 4
 
 
-def test_a_row_that_is_rejected_whatever_is_left_of_it_stands_in_the_spool(
-    db: Database, new_payer: Callable[..., Payer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A table may have rules of the platform's own. Its last byte waits for the spool, and whoever finds the spool tries again."""
-    payer = new_payer(credit="10")
-    call = payer.call("1")
+@contextmanager
+def refusing_rows(db: Database) -> Iterator[None]:
+    """A table may have rules of the platform's own."""
     db.execute(
         """
         CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING MESSAGE = ''not today''; END';
         CREATE TRIGGER refuse BEFORE INSERT ON aigcspace.api_call_log FOR EACH ROW EXECUTE FUNCTION public.refuse();
         """
     )
-    first = Replica(db.url, spool=tmp_path)
-    try:
-        first.hold(call)
+    yield
+    db.execute("DROP FUNCTION public.refuse() CASCADE")
 
-        async def secured() -> None:
-            committed = first.settlement.submit(call.outcome())
-            await first.settlement.secure(call.outcome(), committed, wait=5)
-            assert committed.exception() is not None
 
-        first.run(secured())
-        assert call.outcome().entry in b"".join(segment.read_bytes() for segment in tmp_path.iterdir())
-        first.run(first.ledger.finish(5))
-        assert first.settlement.unsettled == 1
-    finally:
-        first.close()
-        db.execute("DROP FUNCTION public.refuse() CASCADE")
+def test_a_row_that_is_rejected_whatever_is_left_of_it_stands_in_the_spool(
+    db: Database, new_payer: Callable[..., Payer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last byte waits for the spool, and whoever finds the spool tries again, until its row can be stored."""
+    monkeypatch.setattr(replay, "LOOK_EVERY", 0.05)
+    payer = new_payer(credit="10")
+    call = payer.call("1")
+
+    def spooled() -> bytes:
+        return b"".join(segment.read_bytes() for segment in tmp_path.iterdir())
+
+    async def secured() -> None:
+        committed = first.settlement.submit(call.outcome())
+        await first.settlement.secure(call.outcome(), committed, wait=5)
+        assert committed.exception() is not None
+
+    with refusing_rows(db):
+        with closing(Replica(db.url, spool=tmp_path)) as first:
+            first.hold(call)
+            first.run(secured())
+            assert call.outcome().entry in spooled()
+            first.run(first.ledger.finish(5))
+            assert first.settlement.unsettled == 1
+        with closing(Replica(db.url, spool=tmp_path)) as second:
+            wait_until(lambda: second.ledger.replay.left == 1, what="it was tried again, in vain")
+        assert call.outcome().entry in spooled()
     assert rows(db, payer.user_id) == []
 
-    monkeypatch.setattr(replay, "LOOK_EVERY", 0.05)
-    second = Replica(db.url, spool=tmp_path)
-    wait_until(lambda: rows(db, payer.user_id), what="its row")
-    second.close()
+    with closing(Replica(db.url, spool=tmp_path)):
+        wait_until(lambda: rows(db, payer.user_id), what="its row")
+        wait_until(lambda: not list(tmp_path.iterdir()), what="the segment is gone")
     assert (account(db, payer.user_id)["spent"], holds(db, payer.user_id)) == (1, 0)
