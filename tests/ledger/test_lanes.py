@@ -1,7 +1,9 @@
-"""An account that somebody has locked delays its own calls and no others."""
+"""An account that somebody has locked delays its own calls and no others, and these see it as it is afterwards."""
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
 import pytest
 
@@ -11,6 +13,8 @@ from tests.harness.postgres import Database
 from tests.ledger.calls import Payer, account, rows
 from tests.ledger.locks import locked
 from tests.ledger.replica import Replica
+
+WAITING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
 
 
 @pytest.mark.parametrize("table", ["account", "key_meter"])
@@ -51,6 +55,47 @@ def test_reservations_of_others_do_not_wait_for_a_locked_account(db: Database, n
     replica.settle(mended, *theirs)
     wait_until(lambda: account(db, slow.user_id)["held"] == 0, what="the reservation that came too late is void")
     replica.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "refused_for"),
+    [
+        ("account", "credit_limit = 0", "credit"),
+        ("account", "request_level = 1, drained_at = clock_timestamp()", "user_rpm"),
+        ("key_meter", "request_level = 1, drained_at = clock_timestamp()", "rpm"),
+    ],
+)
+def test_what_others_took_while_a_reservation_waited_is_gone(
+    ledger: Replica, db: Database, new_payer: Callable[..., Payer], table: str, change: str, refused_for: str
+) -> None:
+    payer = new_payer(credit="0", credit_limit="10", **{"rpm": 1} if refused_for == "rpm" else {})
+    if refused_for == "user_rpm":
+        db.execute("INSERT INTO aigcspace.user_policy (user_id, rpm) VALUES ($1, 1)", payer.user_id)
+    column, value = ("user_id", payer.user_id) if table == "account" else ("key_id", payer.key_id)
+
+    with locked(db, table, column, value, change=change) as commit, ThreadPoolExecutor(1) as others:
+        asked = others.submit(ledger.outcomes, payer.call("1"))
+        wait_until(lambda: db.value(WAITING), what="the reservation waits")
+        commit()
+        assert asked.result(30) == [refused_for]
+
+
+def test_what_others_took_while_a_settlement_waited_pays_for_no_excess(
+    ledger: Replica, db: Database, new_payer: Callable[..., Payer]
+) -> None:
+    payer = new_payer(credit="0", credit_limit="10")
+    call = payer.call("5", ceiling=Decimal(1))
+    ledger.hold(call)
+
+    with locked(db, "account", "user_id", payer.user_id, change="credit_limit = 3") as commit, ThreadPoolExecutor(1) as others:
+        ending = others.submit(ledger.settle, call)
+        wait_until(lambda: db.value(WAITING), what="the settlement waits")
+        commit()
+        ending.result(30)
+
+    (row,) = rows(db, payer.user_id)
+    assert (row["charge"], row["write_off"], row["flags"]) == (3, 2, None)
+    assert account(db, payer.user_id)["available"] == 0
 
 
 async def _submitted(ledger: Replica, call: object) -> asyncio.Future[None]:
