@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
@@ -33,7 +32,7 @@ def stopping(db: Database, tmp_path: Path) -> Iterator[Callable[[int], Scene]]:
             stack.callback(ended, proxy)
             proxy.wait_ready()
             made = stack.enter_context(set_scene(proxy, stack.enter_context(Admin(proxy.url)), db))
-            wait_until(lambda: all(offers(made) for _ in range(20)), what="each worker knows the model")
+            made.known_to(proxy, workers=workers)
             return made
 
         yield start
@@ -123,9 +122,3 @@ def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Cal
 def request(scene: Scene, line: str, body: bytes = b"") -> bytes:
     lines = [f"{line} HTTP/1.1", "Host: proxy", f"Authorization: Bearer {scene.key}", f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
-
-
-def offers(scene: Scene) -> bool:
-    """Asked over a connection of its own, which any worker may take."""
-    answer = httpx.get(f"{scene.proxy.url}/v1/models", headers=scene.http.headers, trust_env=False)
-    return scene.model in answer.text

@@ -75,14 +75,16 @@ class Scene:
     def account(self) -> dict[str, Any]:
         return self.db.one("SELECT * FROM aigcspace.account WHERE user_id = $1", self.user)
 
-    def known_to(self, proxy: Proxy) -> None:
-        """Waits until a proxy that didn't take the operator's changes itself has heard of them."""
+    def known_to(self, proxy: Proxy, *, workers: int = 1) -> None:
+        """Waits until a proxy that didn't take the operator's changes itself has heard of them. Of several workers all: they are
+        asked over new connections, which any of them may take."""
 
-        def offered() -> bool:
-            answer = self.http.get(f"{proxy.url}/v1/models").raise_for_status()
-            return self.model in [model["id"] for model in answer.json()["data"]]
+        def offers() -> bool:
+            answer = httpx.get(f"{proxy.url}/v1/models", headers=self.http.headers, trust_env=False, verify=NO_TLS, timeout=30)
+            return self.model in [model["id"] for model in answer.raise_for_status().json()["data"]]
 
-        wait_until(offered, what=f"{proxy.url} offers {self.model}")
+        asked = 1 if workers == 1 else 7 * workers
+        wait_until(lambda: all(offers() for _ in range(asked)), what=f"{proxy.url} offers {self.model}")
 
     def assert_nothing_happened(self) -> None:
         """Nothing went upstream, nothing is held, nothing was billed."""

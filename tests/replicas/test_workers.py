@@ -53,7 +53,7 @@ def test_a_change_at_one_worker_is_known_to_the_others(workers: Proxy, scene: Sc
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_calls_are_ended_by_the_others(workers: Proxy, scene: Scene) -> None:
-    scene.known_to(workers)
+    scene.known_to(workers, workers=WORKERS)
     before = pids(scene.db)
     gate = scene.upstream.hold()
     with ThreadPoolExecutor(1) as pool:
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_calls_are_ended_by_the_othe
 
 
 def test_whichever_worker_answers_tells_the_calls_of_all(workers: Proxy, scene: Scene) -> None:
-    scene.known_to(workers)
+    scene.known_to(workers, workers=WORKERS)
     calls = 4 * WORKERS
     for _ in range(calls):  # over connections of their own, which any worker may take
         asked = httpx.post(f"{workers.url}/v1/chat/completions", headers=scene.http.headers, json=scene.chat(), trust_env=False)
