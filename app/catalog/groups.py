@@ -95,10 +95,11 @@ async def get_group(session: AsyncSession, *, name: str, lock: bool = False) -> 
 
 
 async def group_id_of(session: AsyncSession, name: str | None) -> int | None:
-    """For a user or a key that is put into it. Raises `UnacceptableValue` where there is none of the name."""
+    """For a user or a key that is put into it: it stays until they are. Raises `UnacceptableValue` where there is none of the name."""
     if name is None:
         return None
-    group_id = (await session.execute(select(SpendGroup.id).where(SpendGroup.name == name))).scalar_one_or_none()
+    query = select(SpendGroup.id).where(SpendGroup.name == name).with_for_update(read=True, key_share=True)
+    group_id = (await session.execute(query)).scalar_one_or_none()
     if group_id is None:
         raise UnacceptableValue(f"group: there is no group {name!r}. Create it first: POST /admin/groups, or 'billing-proxy groups add'")
     return group_id

@@ -1,6 +1,7 @@
 """Groups and limits, as operators set them and callers meet them: through REST and the official client."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import httpx
@@ -19,6 +20,20 @@ def put_into(scene: Scene, **fields: object) -> str:
     scene.admin.ask("POST", "/admin/groups", json={"name": name, **fields})
     scene.admin.ask("PATCH", f"/admin/users/{scene.user}", json={"group": name})
     return name
+
+
+@pytest.mark.parametrize("path", ["/admin/users/{user}", "/admin/keys/{key_id}"])
+def test_a_group_that_is_deleted_while_somebody_is_put_into_it(scene: Scene, path: str) -> None:
+    """One of the two comes first, and the other hears of it."""
+    path, admin = path.format(user=scene.user, key_id=scene.key_id), scene.admin.http
+    with ThreadPoolExecutor(2) as operators:
+        for number in range(20):
+            name = f"group-{scene.user}-{number}"
+            scene.admin.ask("POST", "/admin/groups", json={"name": name})
+            deleted = operators.submit(admin.delete, f"/admin/groups/{name}")
+            put = operators.submit(admin.patch, path, json={"group": name})
+            ended = (deleted.result(30).is_success, deleted.result().status_code, put.result(30).status_code)
+            assert ended in ((True, deleted.result().status_code, 422), (False, 409, 200))
 
 
 @pytest.mark.parametrize(
