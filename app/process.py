@@ -138,7 +138,7 @@ async def open_process(stack: AsyncExitStack, settings: Settings) -> Process:
         shared_counts=SharedCounts(metrics.families(), sample=readings.take),
         tasks=await stack.enter_async_context(tasks),
     )
-    _start_tasks(process)
+    await _start_tasks(process)
     return process
 
 
@@ -196,7 +196,8 @@ def _make_gateway(
     )
 
 
-def _start_tasks(process: Process) -> None:
+async def _start_tasks(process: Process) -> None:
+    """Returns when this process would hear of what others change."""
     settings, databases, gateway, spawn = process.settings, process.databases, process.gateway, process.tasks.spawn
     for name, work in process.ledger.work().items():
         spawn(work, name=name, essential=True)
@@ -216,6 +217,7 @@ def _start_tasks(process: Process) -> None:
         spawn(process.notices.run(), name="notifications")
         spawn(watch.run(), name="what is notified")
     spawn(end_with_parent(), name="parent")
+    await feed.begun()
 
 
 async def _take_in(catalog: Catalog, callers: Callers, changes: Changes) -> None:

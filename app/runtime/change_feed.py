@@ -36,6 +36,8 @@ PAUSE = 0.1
 FIRST_RETRY, LONGEST_RETRY = 0.1, 5.0
 DEAF_RETRY = 60.0
 """Seconds before another try where notices don't come through."""
+FIRST_WAIT = 5.0
+"""Seconds that a start gives the feed at most."""
 
 
 class DeafError(Exception):
@@ -84,6 +86,16 @@ class ChangeFeed:
         self._greeting = ""
         self._greeted = asyncio.Event()
         self._trouble: str | None = None
+        self._begun = asyncio.Event()
+
+    async def begun(self) -> None:
+        """Returns when nothing is missed any more that others change, or when it is known that notices don't come through; in
+        `FIRST_WAIT` at the latest. Whoever answers calls before acts on what was true when it started."""
+        try:
+            async with asyncio.timeout(FIRST_WAIT):
+                await self._begun.wait()
+        except TimeoutError:
+            log.warning("this process begins without hearing of changes by others", reason=self._trouble)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -92,16 +104,19 @@ class ChangeFeed:
             try:
                 async with self._connected() as connection:
                     await self._changed(Changes(everything=True))
+                    self._begun.set()
                     retry = FIRST_RETRY
                     self._hears("changes are heard of again")
                     await self._follow(connection)
             except DeafError:
+                self._begun.set()
                 retry = DEAF_RETRY
                 self._hears_not(f"notices don't come through: is there a pooler in transaction mode? Polling every {self._poll_every:g} s")
             except Exception as error:
                 self._hears_not(said(error))
             await self._poll(retry)
             retry = min(2 * retry, LONGEST_RETRY)
+        self._begun.set()
         await self._poll(float("inf"))
 
     async def hears(self) -> bool:
