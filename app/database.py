@@ -229,6 +229,8 @@ def said(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
+    if isinstance(error, Unavailable) and error.__cause__ is not None:
+        return _cause(error.__cause__)
     return error.orig if isinstance(error, DBAPIError) and error.orig else error
 
 

@@ -1,11 +1,14 @@
 """The application: what it is made of, and the order in which it starts and stops."""
 
+import asyncio
 import gc
+import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
@@ -17,12 +20,15 @@ from app.api.problems import install as install_problems
 from app.api.session import Sessions
 from app.catalog.guesses import Guesses
 from app.dashboard import include_dashboard
+from app.gateway.call import Gateway
 from app.process import Process, open_process
 from app.reports.export import Exports
 from app.reports.open_calls import OpenCalls
 from app.runtime.demo_model import PATH, demo_app
 from app.runtime.ending import before_ending
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 COLLECT_AT = (10_000, 20, 50)
 """Objects, and collections of younger ones, between looks for cycles: what a call makes is freed without them (5 % of CPU)."""
@@ -58,7 +64,7 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         process = await open_process(stack, settings)
         app.state.services = _services(process)
-        before_ending(partial(setattr, process.gateway, "accepting", False))
+        before_ending(partial(_refuse_new_calls, process.gateway, asyncio.get_running_loop()))
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         gc.set_threshold(*COLLECT_AT)
@@ -67,6 +73,13 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await process.ledger.finish(settings.shutdown_wait)
         process.ledger.calls.tell()
         process.shared_counts.write()
+
+
+def _refuse_new_calls(gateway: Gateway, loop: asyncio.AbstractEventLoop, told: signal.Signals) -> None:
+    """In a signal's handler: what prints may be in the middle of a line just now, so that the loop says it."""
+    gateway.accepting = False
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(partial(log.info, "stopping: calls in flight are let finish", signal=told.name))
 
 
 def _services(process: Process) -> Services:

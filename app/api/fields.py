@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from app.catalog.checks import FIRST_MOMENT, LAST_MOMENT
+
 LARGEST_INTEGER = 2**31 - 1
 LARGEST_MONEY = 1_000_000_000
 MOST_DECIMALS = 10
@@ -33,9 +35,21 @@ def _storable(amount: Decimal) -> Decimal:
 
 def _in_utc(moment: datetime) -> datetime:
     """A moment without a zone is UTC. The bounds leave room for conversion into any zone."""
-    if not datetime(1970, 1, 2) <= moment.replace(tzinfo=None) <= datetime(9999, 12, 30):
-        raise ValueError("must lie between the years 1970 and 9999")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if not FIRST_MOMENT <= aware <= LAST_MOMENT:  # before it is converted, which overflows beyond
+        raise ValueError(f"must lie from {FIRST_MOMENT:%Y-%m-%d} to {LAST_MOMENT:%Y-%m-%d}")
+    return aware.astimezone(UTC)
+
+
+def written_as(pattern: str, said: str) -> AfterValidator:
+    """For text whose form the schema tells programs, and `said` people."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(said)
+        return text
+
+    return AfterValidator(check)
 
 
 def _no_nul(text: str) -> str:

@@ -50,7 +50,8 @@ class CallQuery(CallMatch):
         description="By `created_at`. Oldest first, a listing ends where calls that have ended are not all committed yet, a moment ago.",
     )
     total: Literal["estimated", "exact", "none"] = Field(
-        default="estimated", description="`exact` counts all that match, which takes seconds where that are millions."
+        default="estimated",
+        description="`estimated` counts a small log only. `exact` counts any, which takes seconds where millions match.",
     )
     limit: int = Field(default=100, ge=1, le=500, description="Rows on a page.")
     cursor: str | None = Field(default=None, max_length=1000, description="`next_cursor` of the page before.")
@@ -128,11 +129,14 @@ async def list_all(services: ServicesOf, visibility: VisibilityOf, query: Annota
     async with services.database.reading() as session:
         asked = PageAsked(visibility=visibility, filters=filters, zone=zone, limit=query.limit, cursor=query.cursor, order=query.order)
         page = await list_calls(session, asked)
-        whole = page.next_cursor is None and query.cursor is None
-        is_exact = None if query.total == "none" else whole or query.total == "exact"
-        total = None if is_exact is None else len(page.rows)
-        if is_exact is not None and not whole:
-            total = await count_calls(session, visibility=visibility, filters=filters, zone=zone, exact=is_exact)
+        total: int | None = None
+        is_exact: bool | None = None
+        if query.total != "none":
+            total, is_exact = len(page.rows), page.next_cursor is None and query.cursor is None
+            if not is_exact:
+                asked_exact = query.total == "exact"
+                counted, is_exact = await count_calls(session, visibility=visibility, filters=filters, zone=zone, exact=asked_exact)
+                total = max(total, counted)
     return CallPage(
         data=[CallRow.model_validate(row) for row in page.rows],
         next_cursor=page.next_cursor,

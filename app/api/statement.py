@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from uuid_utils.compat import uuid7
 
 from app.api.dependencies import CallerOf, Services, ServicesOf, require_admin
-from app.api.fields import Answer, Moment, Money, Request, UserId
+from app.api.fields import Answer, Moment, Money, Request, UserId, written_as
 from app.api.problems import documented
 from app.errors import Forbidden
 from app.reports.statement import Statement, statement_of
@@ -25,8 +25,16 @@ def _zone(name: str) -> str:
         raise ValueError("must be a time zone of the IANA database, such as Asia/Shanghai or UTC") from None
 
 
+_MONTH = r"^(19[7-9]|2[0-9]{2})[0-9]-(0[1-9]|1[0-2])$"
+Month = Annotated[
+    str,
+    written_as(_MONTH, "must be a month of the years 1970 to 2999, as in 2030-01"),
+    WithJsonSchema({"type": "string", "pattern": _MONTH}),
+]
+
+
 class Wanted(Request):
-    month: str = Field(pattern=r"^(19[7-9]|2[0-9]{2})[0-9]-(0[1-9]|1[0-2])$", description="`YYYY-MM`.", examples=["2030-01"])
+    month: Month = Field(description="`YYYY-MM`.", examples=["2030-01"])
     time_zone: Annotated[str, AfterValidator(_zone)] | None = Field(
         default=None, max_length=100, description="In which the month begins. null: `LOG_TIME_ZONE`.", examples=["Asia/Kolkata"]
     )

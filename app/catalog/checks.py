@@ -4,6 +4,7 @@ Each raises `UnacceptableValue`, whose message starts with the field and says wh
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from ipaddress import ip_network
 
@@ -11,6 +12,8 @@ from app.errors import UnacceptableValue
 
 LARGEST_INTEGER = 2**31 - 1
 LARGEST_LIMIT = Decimal(1_000_000_000)
+FIRST_MOMENT, LAST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""Between which moments can be told in any zone."""
 
 
 def text(field: str, value: str, *, longest: int) -> str:
@@ -22,9 +25,20 @@ def text(field: str, value: str, *, longest: int) -> str:
     return value
 
 
+def name(field: str, value: str, *, longest: int, not_below: Sequence[str] = ()) -> str:
+    """Text by which a thing is asked for over REST, as the last part of a path: clients take `.` and `..` there for directories, and
+    `x/credits` is what `not_below` has of `x`."""
+    text(field, value, longest=longest)
+    if not {".", ".."}.isdisjoint(value.split("/")):
+        raise UnacceptableValue(f"{field}: must have no part `.` or `..` between slashes, which clients take out of a path")
+    if taken := next((part for part in not_below if value.endswith(f"/{part}")), None):
+        raise UnacceptableValue(f"{field}: must not end in `/{taken}`, where something else of another one is found")
+    return value
+
+
 def pattern(field: str, value: str) -> str:
     """A model's name, or a prefix that ends in `*`."""
-    text(field, value, longest=255)
+    name(field, value, longest=255)
     if "*" in value[:-1]:
         raise UnacceptableValue(f"{field}: `*` may only be the last character, as in `openai/*`, not as in {value!r}")
     return value
@@ -39,7 +53,7 @@ def patterns(field: str, values: Sequence[str]) -> list[str]:
 def networks(field: str, values: Sequence[str]) -> list[str]:
     """Addresses and CIDR networks, as Python writes them."""
     if not values:
-        raise UnacceptableValue(f"{field}: name at least one address or network; null allows all")
+        raise UnacceptableValue(f"{field}: name at least one address or network; or lift the restriction")
     return list(dict.fromkeys(_network(field, value) for value in values))
 
 
@@ -54,7 +68,7 @@ def _network(field: str, value: str) -> str:
 
 def count(field: str, value: int) -> int:
     if not 1 <= value <= LARGEST_INTEGER:
-        raise UnacceptableValue(f"{field}: must be from 1 to {LARGEST_INTEGER}; null lifts the limit")
+        raise UnacceptableValue(f"{field}: must be from 1 to {LARGEST_INTEGER}; or lift the limit")
     return value
 
 

@@ -79,7 +79,7 @@ def fits(model: str, pattern: str) -> bool:
 
 async def create_group(session: AsyncSession, *, name: str, values: Mapping[str, Any]) -> SpendGroup:
     """`values`: columns of `spend_group`. Raises `Conflict` for a name that is taken."""
-    checked = {"name": checks.text("name", name, longest=100), **_checked(values)}
+    checked = {"name": checks.name("name", name, longest=100), **_checked(values)}
     with explained(table="spend_group", taken=_taken(name)):
         group = (await session.scalars(insert(SpendGroup).values(checked).returning(SpendGroup))).one()
     await record_change(session, "group", group.id, before=None, after=picked(group, AUDITED))
@@ -120,7 +120,7 @@ async def update_group(session: AsyncSession, *, name: str, changes: Mapping[str
     for column, value in _checked({column: value for column, value in changes.items() if column != "name"}).items():
         setattr(group, column, value)
     if "name" in changes:
-        group.name = checks.text("name", changes["name"], longest=100)
+        group.name = checks.name("name", changes["name"], longest=100)
     with explained(table="spend_group", taken=_taken(group.name)):
         await session.flush()
     await record_change(session, "group", group.id, before=before, after=picked(group, AUDITED))
@@ -129,7 +129,7 @@ async def update_group(session: AsyncSession, *, name: str, changes: Mapping[str
 
 async def delete_group(session: AsyncSession, *, name: str) -> None:
     """Raises `Conflict` while users or keys are in it."""
-    group = await get_group(session, name=name)
+    group = await get_group(session, name=name, lock=True)
     try:
         await session.execute(delete(SpendGroup).where(SpendGroup.id == group.id))
     except IntegrityError as used:
@@ -144,7 +144,7 @@ def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
 def _checked_value(column: str, value: Any) -> Any:
     if value is None:
         if column == "multiplier":
-            raise UnacceptableValue("multiplier: can't be null; 1 leaves prices as they are")
+            raise UnacceptableValue("multiplier: can't be lifted; 1 leaves prices as they are")
         return None
     match column:
         case "multiplier":
@@ -161,7 +161,7 @@ def _checked_value(column: str, value: Any) -> Any:
 
 def checked_tags(field: str, values: Sequence[str]) -> list[str]:
     if not 1 <= len(values) <= MOST_TAGS:
-        raise UnacceptableValue(f"{field}: name 1 to {MOST_TAGS} tags; null for none")
+        raise UnacceptableValue(f"{field}: name 1 to {MOST_TAGS} tags; or lift the restriction")
     return list(dict.fromkeys(checks.text(field, value, longest=LONGEST_TAG) for value in values))
 
 

@@ -21,7 +21,7 @@ AUDITED = ("context_tokens", "max_output_tokens")
 
 async def set_limits(session: AsyncSession, *, name: str, context_tokens: int | None, max_output_tokens: int | None) -> Model:
     """Both anew; None: unknown. Makes the model where there is none. Raises `UnacceptableValue`."""
-    checks.text("model", name, longest=255)
+    checks.name("model", name, longest=255)
     if "*" in name:
         raise UnacceptableValue(f"model: limits are those of one model, and {name!r} stands for many")
     limits = _checked({"context_tokens": context_tokens, "max_output_tokens": max_output_tokens})
@@ -48,7 +48,8 @@ async def get_model(session: AsyncSession, *, name: str, lock: bool = False) -> 
     query = select(Model).where(Model.name == name)
     model = (await session.scalars(query.with_for_update(key_share=True) if lock else query)).one_or_none()
     if model is None:
-        raise NotFound(f"There is no model {name!r}. PUT makes it, and so does an upstream that names it.", code="model_not_found")
+        said = f"There is no model {name!r}. Set its limits (PUT, or 'billing-proxy models set'), or let an upstream name it."
+        raise NotFound(said, code="model_not_found")
     return model
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.billing.price import Price
+from app.catalog.checks import FIRST_MOMENT, LAST_MOMENT
 from app.catalog.price_sync import TURN, flat
 from app.catalog.prices import set_price
 from app.errors import ProxyError, UnacceptableValue
@@ -184,9 +185,9 @@ def _take(
         return
     cell = dict.fromkeys(COLUMNS, "") | {name: _unguarded(text.strip()) for name, text in zip(names, cells, strict=True)}
     try:
-        effective_from = _moment(cell["effective_from"])
+        effective_from, above = _moment(cell["effective_from"]), _tokens(cell["above_input_tokens"])
         price = prices.setdefault((cell["model"], effective_from), SheetPrice(line, _model(cell["model"]), effective_from))
-        price.add(cell["meter"], cell["rate"], above=_tokens(cell["above_input_tokens"]), service_tier=cell["service_tier"])
+        price.add(cell["meter"], cell["rate"], above=above, service_tier=cell["service_tier"])
     except ValueError as wrong:
         faults.append((f"line {line}", str(wrong)))
 
@@ -205,8 +206,8 @@ def _moment(text: str) -> datetime | None:
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("effective_from: must be a time as in 2030-01-01T00:00:00Z; empty is now") from None
-    if not 1970 < moment.year < 9999:
-        raise ValueError("effective_from: must lie between the years 1970 and 9999")
+    if not FIRST_MOMENT <= moment <= LAST_MOMENT:
+        raise ValueError(f"effective_from: must lie from {FIRST_MOMENT:%Y-%m-%d} to {LAST_MOMENT:%Y-%m-%d}")
     return moment
 
 
@@ -243,5 +244,6 @@ def _unguarded(cell: str) -> str:
 def _refuse(faults: Sequence[Fault]) -> None:
     if not faults:
         return
-    said = f"Nothing was changed: {len(faults)} lines are at fault, as in {faults[0][0]}: {faults[0][1]}."
-    raise UnacceptableValue(said, code="invalid_csv", faults=faults[:MOST_FAULTS])
+    first = f"{faults[0][0]}: {faults[0][1]}"
+    said = f"{len(faults)} lines are at fault, as in {first}" if len(faults) > 1 else first
+    raise UnacceptableValue(f"Nothing was changed: {said}.", code="invalid_csv", faults=faults[:MOST_FAULTS])

@@ -30,7 +30,7 @@ async def set_price(
     service_tiers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ModelPrice:
     """In force from `effective_from`, or from now on. Raises `UnacceptableValue`, and `Conflict` for a date that has a price."""
-    checks.text("model", model_name, longest=255)
+    checks.name("model", model_name, longest=255)
     try:
         price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers, service_tiers=service_tiers).as_written()
     except ValueError as invalid:

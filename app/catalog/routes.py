@@ -50,7 +50,7 @@ async def create_route(
         upstream_id=upstream_id, model_id=named.get(pattern), pattern=pattern, upstream_model=theirs, priority=priority, weight=weight
     )
     session.add(row)
-    with explained(table="model_route", taken=f"The upstream serves {pattern!r} already. Change that route with PATCH."):
+    with explained(table="model_route", taken=f"The upstream serves {pattern!r} already. Change that route (PATCH)."):
         await session.flush()
     route = await get_route(session, route_id=row.id)
     await record_change(session, "route", route.id, before=None, after=picked(route, AUDITED))

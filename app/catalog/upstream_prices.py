@@ -32,7 +32,7 @@ async def set_upstream_price(
 ) -> UpstreamPrice:
     """In force from `effective_from`, or from now on. Raises `NotFound`, `UnacceptableValue`, and `Conflict` for a date that has
     a price."""
-    checks.text("model", model_name, longest=255)
+    checks.name("model", model_name, longest=255)
     await _require(session, upstream_id)
     try:
         price = Price.parse(id=None, model_name=model_name, rates=rates, tiers=tiers, service_tiers=service_tiers).as_written()

@@ -24,6 +24,8 @@ from app.models import Account, SpendGroup, User, UserPolicy
 from app.paging import Page, cut, decode
 
 LISTING = "users"
+NOT_BELOW = ("credits", "statement")
+"""What REST has below a user."""
 NO_POLICY: Mapping[str, Any] = {}
 LIMITS = ("rpm", "tpm", "max_concurrency", "daily_limit", "monthly_limit")
 AUDITED = ("name", "credit_limit", "group", *LIMITS, "disabled")
@@ -89,7 +91,7 @@ async def create_user(
 ) -> UserAccount:
     """`policy`: the limits that are set, and `group` by its name. Raises `Conflict` where the user exists, or where the platform's
     own table asks for more than an id and a name."""
-    checks.text("id", user_id, longest=50)
+    checks.name("id", user_id, longest=50, not_below=NOT_BELOW)
     values = {"id": user_id} | ({} if name is None else {"name": checks.text("name", name, longest=255)})
     if (await session.execute(select(exists().where(User.id == user_id)))).scalar_one():
         raise Conflict(_taken(user_id), code="user_exists")

@@ -9,11 +9,12 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from app import logs
 from app.database import OWN_POOLS, Database, said, sqlstate
-from app.errors import StartupError
+from app.errors import StartupError, Unavailable
 from app.paging import Page
 from app.runtime.postgres import EmbeddedPostgres
 from app.settings import Settings
@@ -51,12 +52,23 @@ def database_beside_proxy(settings: Settings, *, may_make: bool = False) -> Iter
     `StartupError`, as does an embedded server that can't be started."""
     if settings.database_url is None:
         if running := EmbeddedPostgres.url_of_running(settings.data_dir):
-            yield running
+            with _said_where(running):
+                yield running
             return
         if not may_make and not (settings.data_dir / "postgres").exists():
             raise StartupError(f"there is no database in DATA_DIR ({settings.data_dir}); `billing-proxy migrate` makes one")
-    with own_database(settings) as url:
+    with own_database(settings) as url, _said_where(url):
         yield url
+
+
+@contextlib.contextmanager
+def _said_where(url: str) -> Iterator[None]:
+    """That a database is away is told with its address, and with the cause, neither of which clients of a proxy are to see."""
+    try:
+        yield
+    except Unavailable as away:
+        cause = f": {said(away.__cause__)}" if away.__cause__ is not None else ""
+        raise StartupError(f"can't reach the database {make_url(url).render_as_string()}{cause}") from away
 
 
 def on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:

@@ -29,7 +29,9 @@ from app.cli.options import (
     one_of,
 )
 from app.cli.output import note, print_json, print_record, print_table, record
+from app.cli.standard_output import OutputLostError, flush
 from app.database import Database
+from app.errors import StartupError
 from app.settings import Settings
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, help="Keys that users call with.")
@@ -183,7 +185,12 @@ def _changed(change: Callable[[AsyncSession], Awaitable[T]]) -> T:
 
 
 def _print_secret(key: Key, secret: str, *, as_json: bool) -> None:
-    print_record(key, as_json=as_json, key=secret)
+    try:
+        print_record(key, as_json=as_json, key=secret)
+        flush()
+    except OutputLostError as lost:
+        again = f"Make another: billing-proxy keys rotate {key.id}"
+        raise StartupError(f"the secret of the key {key.id} is new, and could not be shown ({lost.reason}). {again}") from lost
     if not as_json:
         note("Keep the `key`: it can't be shown again.")
 

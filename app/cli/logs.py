@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from contextlib import suppress
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +13,8 @@ from rich.console import Console
 
 from app.cli.archive import archive_logs
 from app.cli.database import on_database, pages
-from app.cli.options import AsJson, Limit, moment, offering, one_of
-from app.cli.output import cell, json_value, note, print_json, print_record, print_table
+from app.cli.options import AsJson, Limit, day, moment, offering, one_of
+from app.cli.output import cell, is_ascii, json_value, note, print_json, print_record, print_table
 from app.database import Database
 from app.reports.calls import EVERYTHING, STORED_AT, Call, CallFilters, PageAsked, get_call, list_calls
 from app.reports.following import MOST_BEFORE, Following
@@ -132,7 +131,7 @@ def _print(calls: list[Call], *, as_json: bool) -> None:
     console = Console(highlight=False)
     for call in calls:
         if as_json:
-            sys.stdout.write(json.dumps(_shown(call), default=json_value, ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(_shown(call), default=json_value, ensure_ascii=is_ascii()) + "\n")
         else:
             _, when, user, model, read, written, bill, status = map(cell, _row(call))
             console.print(f"{when}  {user}  {model}  {read} in, {written} out  {bill}  {status}", soft_wrap=True)
@@ -152,7 +151,7 @@ def _row(call: Call) -> tuple[object, ...]:
 
 @cli.command()
 def archive(
-    before: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Rows of calls before this day, in LOG_TIME_ZONE.")],
+    before: Annotated[Any, typer.Option(parser=day, metavar="YYYY-MM-DD", help="Rows of calls before this day, in LOG_TIME_ZONE.")],
     to: Annotated[Path, typer.Option(help="The directory for the files.")],
 ) -> None:
     """Move old rows to files (NDJSON, zstd), also while the proxy runs. Sums, balances and statements stay as they are; the rows

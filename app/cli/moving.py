@@ -8,14 +8,14 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from app.catalog import from_litellm, from_new_api
 from app.catalog.moving import Change, Fault, Moving, refuse, take_over
 from app.cli.database import on_database
-from app.cli.options import AsJson, decimal
+from app.cli.options import AsJson, decimal, offering, one_of
 from app.cli.output import note, print_json, print_table, record
 from app.database import Database
 from app.errors import UnacceptableValue
@@ -24,6 +24,7 @@ from app.settings import Settings
 cli = typer.Typer(add_completion=False)
 
 Source = Literal["litellm", "new-api"]
+SOURCES = get_args(Source)
 Rows = list[tuple[str, Mapping[str, Any]]]
 _File = Path | None
 
@@ -34,7 +35,12 @@ class _TakenBackError(Exception):
 
 @cli.command("import")
 def import_command(
-    source: Annotated[Source, typer.Argument(help="Whose files they are.")],
+    source: Annotated[
+        Any,
+        typer.Argument(
+            parser=one_of(*SOURCES), autocompletion=offering(*SOURCES), metavar="SOURCE", help="Whose files they are: litellm or new-api."
+        ),
+    ],
     users: Annotated[_File, typer.Option(help="LiteLLM_UserTable, or new-api's users: CSV with column names, or JSON.")] = None,
     keys: Annotated[_File, typer.Option(help="LiteLLM_VerificationToken, or new-api's tokens.")] = None,
     prices: Annotated[_File, typer.Option(help="LiteLLM's model prices or /model/info in JSON, or new-api's options.")] = None,

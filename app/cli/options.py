@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
@@ -43,6 +43,14 @@ def moment(text: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no moment, such as 2030-01-01T12:00:00Z") from None
     return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+def day(text: str) -> datetime:
+    """Its beginning, without a zone."""
+    try:
+        return datetime.combine(date.fromisoformat(text), time())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no day, such as 2030-01-31") from None
 
 
 def words(text: str) -> list[str]:

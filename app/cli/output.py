@@ -32,7 +32,7 @@ def record(thing: object) -> dict[str, Any]:
 
 def print_json(thing: object) -> None:
     """Without rich, which would fold long lines."""
-    sys.stdout.write(json.dumps(thing, default=json_value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(thing, default=json_value, indent=2, ensure_ascii=is_ascii()) + "\n")
 
 
 def json_value(value: object) -> str:
@@ -42,6 +42,11 @@ def json_value(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return str(value)
+
+
+def is_ascii() -> bool:
+    """Whether JSON has to do without letters of its own, as standard output may not take them."""
+    return not sys.stdout.encoding.lower().startswith("utf")
 
 
 def print_record(thing: object, *, as_json: bool, **more: object) -> None:

@@ -144,6 +144,9 @@ def set_one(settings: Settings, *, model: str, rates: Sequence[str]) -> None:
     given = [rate.partition("=") for rate in rates]
     if wrong := next((meter for meter, equals, _ in given if not equals), None):
         raise UnacceptableValue(f"{wrong!r}: give each rate as METER=RATE, such as input=0.15")
+    meters = [meter.strip() for meter, _, _ in given]
+    if doubled := next((meter for meter in meters if meters.count(meter) > 1), None):
+        raise UnacceptableValue(f"{doubled}: give one rate only")
     with database_beside_proxy(settings) as url:
         asyncio.run(_set(url, model, {meter.strip(): rate.strip() for meter, _, rate in given}))
     Console(highlight=False).print(f"{escape(model)} has a new price.")

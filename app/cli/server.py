@@ -68,7 +68,7 @@ def run(settings: Settings, listeners: list[socket.socket], demo_key: str | None
         counts = share_among_workers(settings.data_dir)
         Thread(target=_announce_when_ready, args=(settings, demo_key), daemon=True).start()
         workers = _Workers(config, sockets=listeners)
-        before_ending(lambda: None)
+        before_ending(lambda _: None)
         workers.run()
         shutil.rmtree(counts, ignore_errors=True)
         return

@@ -76,7 +76,7 @@ def check_texts(note: str | None, idempotency_key: str | None) -> None:
     if note is not None and (len(note) > LONGEST_NOTE or "\0" in note):
         raise UnacceptableValue(f"note: must have at most {LONGEST_NOTE} characters, none of them NUL")
     if idempotency_key is not None and not (1 <= len(idempotency_key) <= 255 and idempotency_key.isprintable()):
-        raise UnacceptableValue("Idempotency-Key: must have 1 to 255 printable characters")
+        raise UnacceptableValue("idempotency key: must have 1 to 255 printable characters")
 
 
 async def entry_said_before(session: AsyncSession, *, user_id: str, idempotency_key: str | None) -> CreditEntry | None:
@@ -91,7 +91,7 @@ def replayed(first: CreditEntry, *, amount: Decimal, note: str | None, request_i
     """The first entry, if the same was asked for. Raises `Conflict`."""
     if (first.amount, first.note, first.request_id) != (amount, note, request_id):
         raise Conflict(
-            "This Idempotency-Key was used for something else: another amount, note or call. Send what was sent first, or take a new key.",
+            "This idempotency key was used for something else: another amount, note or call. Send what was sent first, or take a new key.",
             code="idempotency_key_reused",
         )
     return first

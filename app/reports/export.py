@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, NullPool, String, Text, case, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, DateTime, NullPool, String, Text, case, cast, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from app.database import CONNECT_TIMEOUT, Database, reachable
@@ -98,13 +98,17 @@ async def _following(session: AsyncSession, last: int) -> ColumnElement[bool]:
 
 
 def _columns(format: Format, zone: str) -> list[ColumnElement[Any]]:
-    table = ApiCallLog.__table__
-    moment = func.to_char(func.timezone(zone, ApiCallLog.created_at), literal_column('\'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\''))
-    named = {column.name: moment if column.name == "created_at" else column for column in table.columns}
+    named = {column.name: _moment(column, zone) if isinstance(column.type, DateTime) else column for column in ApiCallLog.__table__.columns}
     if format == "csv":
         return [_harmless(column).label(name) for name, column in named.items()]
     money = {name: cast(column, Text) for name, column in named.items() if name in ("bill", "charge", "write_off")}
     return [money.get(name, column).label(name) for name, column in named.items()]
+
+
+def _moment(column: ColumnElement[Any], zone: str) -> ColumnElement[Any]:
+    """In UTC, which is the zone of this connection; one that is stored without a zone is in `zone`."""
+    whole = column if column.type.timezone else func.timezone(zone, column)  # type: ignore[attr-defined]
+    return func.to_char(whole, literal_column('\'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\''))
 
 
 def _harmless(column: Any) -> ColumnElement[Any]:

@@ -27,8 +27,8 @@ def watch_over_workers() -> None:
     os.environ[_PARENT] = str(os.getpid())
 
 
-def before_ending(then: Callable[[], None]) -> None:
-    """Puts itself before the handlers of both signals: `then` runs when the first of them arrives. The second is answered
+def before_ending(then: Callable[[signal.Signals], None]) -> None:
+    """Puts itself before the handlers of both signals: `then` is told of the first that arrives. The second is answered
     by one line, which is the parent's to say where there is one. Only a main thread has signals; elsewhere this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -39,7 +39,7 @@ def before_ending(then: Callable[[], None]) -> None:
         nonlocal arrived
         arrived += 1
         if arrived == 1:
-            then()
+            then(signal.Signals(number))
             handler = handlers[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)

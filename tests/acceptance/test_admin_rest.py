@@ -4,6 +4,7 @@ comes out as decimal strings, secrets are shown once or never, and what is said 
 import hashlib
 import secrets
 from decimal import Decimal
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -53,6 +54,29 @@ def test_a_user_exists_once(admin: Admin, name: str) -> None:
     admin.add_user(name)
 
     assert admin.http.post("/admin/users", json={"id": name}).status_code == 409
+
+
+@pytest.mark.parametrize("name", ["", "/", "a//b", "credits/a", "my-statement", "history", ".a", "..."])
+def test_whatever_name_is_taken_is_found_by_it(admin: Admin, name: str) -> None:
+    """Users, groups and models that can be made can be asked for."""
+    name = f"{secrets.token_hex(4)}/{name}"
+    admin.add_user(name)
+    admin.ask("POST", "/admin/groups", json={"name": name})
+    admin.ask("PUT", f"/admin/models/{quote(name)}", json={"context_tokens": 1})
+    admin.set_price(quote(name), {"input": "1"})
+    for things, field in (("users", "id"), ("groups", "name"), ("models", "name")):
+        assert admin.ask("GET", f"/admin/{things}/{quote(name)}")[field] == name
+    assert [price["model"] for price in admin.listed(f"/admin/prices/{quote(name)}/history")] == [name]
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/..", "../a", "a/./b", "a/credits", "a/statement"])
+def test_a_name_by_which_nobody_can_be_asked_for(admin: Admin, name: str) -> None:
+    refused = admin.http.post("/admin/users", json={"id": name})
+    assert (refused.status_code, refused.json()["detail"].partition(":")[0]) == (422, "id")
+    if "." in name:
+        assert admin.http.post("/admin/groups", json={"name": name}).status_code == 422
+        for things, body in (("models", {"context_tokens": 1}), ("prices", {"rates": {"input": "1"}})):
+            assert admin.http.put(f"/admin/{things}/{quote(name, safe='').replace('.', '%2E')}", json=body).status_code in (404, 422)
 
 
 @pytest.mark.parametrize("body", [{}, {"id": ""}, {"id": "x" * 51}, {"id": 5}, {"id": "a\u0000b"}, []])

@@ -35,6 +35,17 @@ def test_a_body_that_is_no_json_object(scene: Scene, what: str) -> None:
     assert_one_free_failed_row(scene, 400)
 
 
+@pytest.mark.parametrize("text", [r"cut \ud83d", r"cut \ud83d, and much more after it", r"\ude00"])
+def test_half_a_surrogate_pair_is_told_as_such(scene: Scene, text: str) -> None:
+    """It is what a client makes that cuts a text within a character of two."""
+    body = f'{{"model": "{scene.model}", "messages": [{{"role": "user", "content": "{text}"}}]}}'
+    refused = scene.post(content=body.encode())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json")
+    assert "surrogate" in refused.json()["error"]["message"]
+    cut_off = scene.post(content=body.replace(text, r"\ud83d\ude00").encode()[:-4])
+    assert "truncated" in cut_off.json()["error"]["message"], "that a body ends too soon is told from it"
+
+
 FIELDS: dict[str, dict[str, Any]] = {
     "no model": {"model": ...},
     "model null": {"model": None},

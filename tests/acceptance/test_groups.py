@@ -7,11 +7,16 @@ from decimal import Decimal
 import httpx
 import openai
 import pytest
+from sqlalchemy import make_url
 
 from tests.acceptance.conftest import Connect, done
 from tests.harness.admin import Admin
+from tests.harness.background import Background
 from tests.harness.books import bills, charge, wait_until
+from tests.harness.postgres import connect
 from tests.harness.scene import Scene
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def put_into(scene: Scene, **fields: object) -> str:
@@ -34,6 +39,25 @@ def test_a_group_that_is_deleted_while_somebody_is_put_into_it(scene: Scene, pat
             put = operators.submit(admin.patch, path, json={"group": name})
             ended = (deleted.result(30).is_success, deleted.result().status_code, put.result(30).status_code)
             assert ended in ((True, deleted.result().status_code, 422), (False, 409, 200))
+
+
+def test_a_group_is_deleted_once(scene: Scene, background: Background) -> None:
+    """Whoever comes later hears that there is none, and the audit tells of one."""
+    name = f"group-{scene.user}"
+    group = scene.admin.ask("POST", "/admin/groups", json={"name": name})
+    holding = background.run(connect(make_url(scene.db.url)))
+    try:
+        background.run(holding.execute("BEGIN"))
+        background.run(holding.execute("SELECT FROM aigcspace.spend_group WHERE id = $1 FOR UPDATE", group["id"]))
+        with ThreadPoolExecutor(4) as operators:
+            deleted = [operators.submit(scene.admin.http.delete, f"/admin/groups/{name}") for _ in range(4)]
+            wait_until(lambda: scene.db.value(WAITING) == 4, what="all are at it")
+            background.run(holding.execute("COMMIT"))
+            assert sorted(answer.result(30).status_code for answer in deleted) == [204, 404, 404, 404]
+    finally:
+        background.run(holding.close())
+    entries = scene.admin.listed("/admin/audit", object_kind="group", object_id=str(group["id"]))
+    assert [entry["action"] for entry in entries].count("group.delete") == 1
 
 
 @pytest.mark.parametrize(

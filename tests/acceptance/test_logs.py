@@ -97,11 +97,22 @@ def test_the_cursor_walks_all_rows_once_while_more_arrive(called: Scene, admin: 
         {"min_bill": "100000000"},
         {"min_bill": "5_0"},
         {"created_from": "yesterday"},
+        {"created_from": "1969-12-31T23:59:59Z"},
+        {"created_to": "9999-12-31T23:00:00-14:00"},
         {"api_key_id": "x"},
     ],
 )
 def test_a_filter_that_makes_no_sense(admin: Admin, wrong: dict[str, object]) -> None:
     assert admin.http.get("/logs", params=wrong).status_code == 422
+
+
+def test_all_time_there_is(called: Scene, admin: Admin) -> None:
+    everything = {"user_id": called.user, "created_from": "1970-01-01", "created_to": "9999-12-30"}
+    for zone in ("", "T00:00:00Z"):
+        found = admin.listed("/logs", **everything | {"created_from": f"1970-01-01{zone}"})
+        assert found == admin.listed("/logs", user_id=called.user) != []
+    assert admin.http.get("/logs/stats", params=everything).status_code == 200
+    assert admin.http.get("/logs/export", params=everything).status_code == 200
 
 
 def test_one_call_in_full_by_either_id(called: Scene, admin: Admin) -> None:

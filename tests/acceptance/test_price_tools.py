@@ -98,11 +98,15 @@ def test_a_sheet_with_faults_changes_nothing_and_names_each_line(admin: Admin, n
 {name},input,1,
 {name},output,1,none
 {name},output
+{name}-3,input,1,-5
 """
     answer = put_in(admin, sheet)
 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_csv")
-    assert {fault["field"] for fault in answer.json()["errors"]} == {"line 2", "line 4", "line 5", "line 6", "line 7"}
+    assert sorted(fault["field"] for fault in answer.json()["errors"]) == ["line 2", "line 4", "line 5", "line 6", "line 7", "line 8"]
+    assert answer.json()["detail"].startswith("Nothing was changed: 6 lines are at fault, as in line ")
+    one = put_in(admin, f"model,meter,rate\n{name},input,-1\n")
+    assert one.json()["detail"].startswith(f"Nothing was changed: line 2: {name}: ")
     assert admin.listed("/admin/prices", q=name) == []
     for wrong in (b"\xff\xfe", b"model,price\nx,1\n", b""):
         answer = admin.http.post("/admin/prices/import", content=wrong, headers={"Content-Type": "text/csv"})

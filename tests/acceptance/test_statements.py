@@ -70,5 +70,8 @@ def test_the_holder_of_an_accounts_key_gets_their_own(called: Scene, admin: Admi
 )
 def test_a_statement_that_makes_no_sense(scene: Scene, admin: Admin, wrong: dict[str, str]) -> None:
     wanted = (MONTH | wrong) if wrong else {}
-    assert admin.http.get(f"/admin/users/{scene.user}/statement", params=wanted).status_code == 422
+    refused = admin.http.get(f"/admin/users/{scene.user}/statement", params=wanted)
+    assert refused.status_code == 422
+    if wrong.get("month") == "2025-13":
+        assert "month: must be a month of the years 1970 to 2999, as in 2030-01" in refused.json()["detail"]
     assert admin.http.get("/admin/users/nobody-at-all/statement", params=MONTH).status_code == 404

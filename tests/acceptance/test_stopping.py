@@ -63,6 +63,8 @@ def test_what_comes_over_a_kept_connection_meanwhile_is_sent_elsewhere(stopping:
     assert b'"code":"stopping"' in rest
     assert scene.proxy.process.wait(20) == 0
     assert scene.row()["status"] == "success"
+    lines = [json.loads(line) for line in scene.proxy.output().splitlines() if line.startswith("{")]
+    assert [line["signal"] for line in lines if line["event"].startswith("stopping")] == ["SIGTERM"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

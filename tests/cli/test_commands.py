@@ -150,6 +150,10 @@ def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callabl
         ("models set a* --context-tokens 5", "stands for many"),
         ("groups remove no-such-group", "There is no group"),
         ("logs show 0", "There is no call"),
+        ("models show no-such-model", "'billing-proxy models set'"),
+        ("groups add x --rpm 99999999999", "rpm: must be from 1 to 2147483647; or lift the limit"),
+        ("users add a/credits", "id: must not end in `/credits`"),
+        ("prices set m input=1 input=2", "input: give one rate only"),
     ],
 )
 def test_what_is_refused_is_said_with_code_1(run: Run, command: str, says: str) -> None:
@@ -161,12 +165,22 @@ def test_what_is_refused_is_said_with_code_1(run: Run, command: str, says: str) 
 
 @pytest.mark.parametrize(
     "command",
-    ["users set demo", "users set demo --rpm many", "credits add demo much", "keys show x", "logs list --from yesterday", "users nothing"],
+    [
+        "users set demo",
+        "users set demo --rpm many",
+        "credits add demo much",
+        "keys show x",
+        "logs list --from yesterday",
+        "users nothing",
+        "logs archive --before 2030 --to .",
+        "import elsewhere",
+    ],
 )
 def test_wrong_usage_has_code_2(run: Run, command: str) -> None:
     wrong = run(*command.split())
     assert wrong.exit_code == 2, wrong.exception
     assert "Error" in wrong.output
+    assert "Value error" not in wrong.output
 
 
 def test_tables_fit_the_terminal(run: Run, told: Callable[..., Any], mark: str) -> None:
@@ -186,8 +200,9 @@ def test_errors_are_one_line_of_a_real_process(installation: Installation, stand
     refused = installation.run("users", "show", "no[b]ody", DATABASE_URL=standing_db.url)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "billing-proxy: There is no user 'no[b]ody'.\n"
-    away = installation.run("keys", "list", DATABASE_URL="postgresql+asyncpg://nobody@127.0.0.1:9/none")
+    away = installation.run("keys", "list", DATABASE_URL="postgresql+asyncpg://nobody:secret@127.0.0.1:9/none")
     assert (away.returncode, away.stdout, len(away.stderr.splitlines())) == (1, "", 1)
+    assert "postgresql+asyncpg://nobody:***@127.0.0.1:9/none: [Errno 111]" in away.stderr
 
 
 def test_help_comes_without_the_libraries_of_commands() -> None:

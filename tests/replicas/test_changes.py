@@ -154,7 +154,7 @@ def test_a_pooler_that_passes_no_notices_on_is_found_out(scene: Scene, alone: Ca
         wait_until(lambda: status_at(polling, scene) == 403, what="the user's end", within=SOON)
         scene.db.execute("UPDATE aigcspace.account SET disabled_at = NULL WHERE user_id = $1", scene.user)
         wait_until(lambda: status_at(polling, scene) == 200, within=SOON)
-        assert model in offered_at(polling, scene)
+        wait_until(lambda: model in offered_at(polling, scene), what="the price", within=SOON)  # callers are read before the catalog
         assert polling.stop() == 0
 
 

@@ -75,11 +75,29 @@ def test_pages_miss_and_repeat_nothing(
 @SLOW
 @given(filters=ASKED)
 def test_an_exact_total(db: Database, connections: Connections, calls: Calls, filters: dict[str, Any]) -> None:
-    async def count() -> int:
-        async with connections.reading() as session:
-            return await count_calls(session, visibility=EVERYTHING, filters=CallFilters(**filters), zone="UTC", exact=True)
+    assert total(db, connections, filters, exact=True) == (len(plainly(db, filters, "newest")), True)
 
-    assert db.run(count()) == len(plainly(db, filters, "newest"))
+
+def test_an_estimated_total(db: Database, connections: Connections, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small logs are counted, the others are not."""
+    calls.settle(3)
+    db.execute("ANALYZE aigcspace.api_call_log")
+    exact = len(plainly(db, {}, "newest"))
+    assert total(db, connections, {}, exact=False) == (exact, True)
+
+    monkeypatch.setattr("app.reports.calls.COUNTED", 0)
+
+    estimated, is_exact = total(db, connections, {}, exact=False)
+    assert not is_exact
+    assert estimated == pytest.approx(exact, rel=0.01), "the statistics are fresh"
+
+
+def total(db: Database, connections: Connections, filters: dict[str, Any], *, exact: bool) -> tuple[int, bool]:
+    async def count() -> tuple[int, bool]:
+        async with connections.reading() as session:
+            return await count_calls(session, visibility=EVERYTHING, filters=CallFilters(**filters), zone="UTC", exact=exact)
+
+    return db.run(count())
 
 
 def test_whoever_follows_gets_what_was_committed_late(db: Database, connections: Connections, calls: Calls, background: Background) -> None:

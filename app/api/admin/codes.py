@@ -3,15 +3,20 @@
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from app.api.admin.shapes import PageOf, admin_router
 from app.api.dependencies import ServicesOf
-from app.api.fields import Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request
+from app.api.fields import Answer, Cursor, Limit, Moment, MomentIn, Money, MoneyIn, NumericId, Request, written_as
 from app.api.problems import documented
 from app.ledger.codes import MOST_CODES, BatchCount, list_batches, list_codes, make_codes, void_codes
 
 router = admin_router("/codes", tag="Redemption codes")
+
+_ENDING = "^[0-9A-Za-z]{4}$"
+Ending = Annotated[
+    str, written_as(_ENDING, "must be four letters or digits, as in 51ZP"), WithJsonSchema({"type": "string", "pattern": _ENDING})
+]
 
 
 class NewBatch(Request):
@@ -76,7 +81,7 @@ async def list_all(services: ServicesOf, limit: Limit = 100, cursor: Cursor = No
 @router.get("/single", summary="Find single codes")
 async def list_single(
     services: ServicesOf,
-    ending: Annotated[str | None, Query(pattern="^[0-9A-Za-z]{4}$", description="Their last four characters.", examples=["51ZP"])] = None,
+    ending: Annotated[Ending | None, Query(description="Their last four characters.", examples=["51ZP"])] = None,
     batch_id: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
     limit: Limit = 100,
     cursor: Cursor = None,

@@ -172,9 +172,26 @@ def decode(body: bytes, kind: type[Kind]) -> Kind:
     except msgspec.ValidationError as wrong:
         raise InvalidRequest(f"The request body does not fit: {wrong}. Correct the field and try again.", code="invalid_type") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
-        raise InvalidRequest(f"The request body is not valid JSON: {malformed}.", code="invalid_json") from None
+        raise InvalidRequest(f"The request body is not valid JSON: {_said(body, malformed)}.", code="invalid_json") from None
     except RecursionError:
         raise InvalidRequest("The request body is nested too deeply to be read. Flatten it.", code="json_too_deep") from None
+
+
+def _said(body: bytes, malformed: Exception) -> str:
+    """Half a surrogate pair is what a client makes that cuts a text within a character of two: msgspec says that of some, and of others
+    that what follows is no escape, or missing."""
+    said = str(malformed)
+    if "surrogate" in said:
+        return said
+    place = _PLACE.search(said)
+    end = int(place[1]) if place else len(body)
+    if half := _HALF_A_PAIR.search(body, max(0, end - 16), end + 8):
+        return f"a text holds half of a surrogate pair (byte {half.start()})"
+    return said
+
+
+_PLACE = re.compile(r"\(byte (\d+)\)")
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u)")
 
 
 @cache
