@@ -53,7 +53,7 @@ def patterns(field: str, values: Sequence[str]) -> list[str]:
 def networks(field: str, values: Sequence[str]) -> list[str]:
     """Addresses and CIDR networks, as Python writes them."""
     if not values:
-        raise UnacceptableValue(f"{field}: name at least one address or network; or lift the restriction")
+        raise UnacceptableValue(f"{field}: name at least one address or network; lift the restriction to allow all")
     return list(dict.fromkeys(_network(field, value) for value in values))
 
 
@@ -68,7 +68,7 @@ def _network(field: str, value: str) -> str:
 
 def count(field: str, value: int) -> int:
     if not 1 <= value <= LARGEST_INTEGER:
-        raise UnacceptableValue(f"{field}: must be from 1 to {LARGEST_INTEGER}; or lift the limit")
+        raise UnacceptableValue(f"{field}: must be from 1 to {LARGEST_INTEGER}; lift the limit for more")
     return value
 
 

@@ -161,7 +161,7 @@ def _checked_value(column: str, value: Any) -> Any:
 
 def checked_tags(field: str, values: Sequence[str]) -> list[str]:
     if not 1 <= len(values) <= MOST_TAGS:
-        raise UnacceptableValue(f"{field}: name 1 to {MOST_TAGS} tags; or lift the restriction")
+        raise UnacceptableValue(f"{field}: name 1 to {MOST_TAGS} tags; lift the restriction to allow all upstreams")
     return list(dict.fromkeys(checks.text(field, value, longest=LONGEST_TAG) for value in values))
 
 

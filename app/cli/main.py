@@ -15,7 +15,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from app.cli.standard_output import OutputLostError, flush, guard
+from app.cli.standard_output import OutputLostError, guarded
 from app.errors import ProxyError, StartupError
 
 COMMANDS = {
@@ -83,15 +83,11 @@ def root(
 
 
 def main() -> None:
-    guard()
     try:
-        try:
+        with guarded():
             cli()
-        finally:
-            flush()
     except (StartupError, ProxyError) as failed:
-        if isinstance(failed, OutputLostError) and failed.unread:
-            sys.exit(1)
-        line = escape(" ".join(str(failed).split()))
-        Console(stderr=True).print(f"[bold red]billing-proxy:[/] {line}", soft_wrap=True, highlight=False)
+        if not (isinstance(failed, OutputLostError) and failed.unread):
+            line = escape(" ".join(str(failed).split()))
+            Console(stderr=True).print(f"[bold red]billing-proxy:[/] {line}", soft_wrap=True, highlight=False)
         sys.exit(1)

@@ -8,6 +8,7 @@ import time
 from threading import Thread
 
 import httpx
+import structlog
 import uvicorn
 from rich.console import Console
 from rich.markup import escape
@@ -19,12 +20,15 @@ from app.api.cors import for_browsers
 from app.api.data_plane import data_plane_first
 from app.api.two_ports import two_ports
 from app.cli.http_protocol import HttpProtocol, LimitedConfig, Limits
+from app.cli.standard_output import OutputLostError
 from app.errors import StartupError
 from app.main import create_app
 from app.metrics.shared import share_among_workers
 from app.runtime.ending import before_ending, watch_over_workers
 from app.runtime.secrets_file import NAME
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 READY_POLL = 0.1
 """Seconds."""
@@ -131,6 +135,14 @@ def _announce_when_ready(settings: Settings, demo_key: str | None) -> None:
 
 
 def _announce(settings: Settings, demo_key: str | None) -> None:
+    """A disk that is full of output stops no proxy."""
+    try:
+        _print_places(settings, demo_key)
+    except OutputLostError as lost:
+        log.warning("where this proxy is can't be printed", reason=lost.reason)
+
+
+def _print_places(settings: Settings, demo_key: str | None) -> None:
     """The demo key is shown on a terminal alone: elsewhere it would end in somebody's logs."""
     console = Console(soft_wrap=True, highlight=False)
     base = own_url(settings)

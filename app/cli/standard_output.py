@@ -19,18 +19,22 @@ class OutputLostError(StartupError):
         self.unread = refused.errno == errno.EPIPE
 
 
-def guard() -> None:
-    """Puts the guard in place of `sys.stdout`, which must be a file's. Its letters that a terminal's encoding hasn't got are escaped."""
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Puts a guard in place of `sys.stdout`, for good: it raises `OutputLostError`, at the end of the block for what is left to be
+    written, and escapes letters that the output's encoding hasn't got."""
     plain = sys.stdout
-    if isinstance(plain, io.TextIOWrapper) and not isinstance(plain, _Guarded):
-        plain.flush()
-        buffered, encoding, by_line = plain.buffer, plain.encoding, plain.line_buffering
-        plain.detach()
-        sys.stdout = _Guarded(buffered, encoding, "backslashreplace", line_buffering=by_line)
+    if isinstance(plain, io.TextIOWrapper):  # a closed one is None
+        encoding, by_line = plain.encoding, plain.line_buffering
+        sys.stdout = _Guarded(plain.detach(), encoding, "backslashreplace", line_buffering=by_line)
+    try:
+        yield
+    finally:
+        flush()
 
 
 def flush() -> None:
-    """Raises `OutputLostError`, here and not at the end of the process, which would say it in its own words."""
+    """Raises `OutputLostError`."""
     if sys.stdout is not None:
         sys.stdout.flush()
 

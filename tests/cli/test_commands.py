@@ -151,7 +151,7 @@ def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callabl
         ("groups remove no-such-group", "There is no group"),
         ("logs show 0", "There is no call"),
         ("models show no-such-model", "'billing-proxy models set'"),
-        ("groups add x --rpm 99999999999", "rpm: must be from 1 to 2147483647; or lift the limit"),
+        ("groups add x --rpm 99999999999", "rpm: must be from 1 to 2147483647; lift the limit for more"),
         ("users add a/credits", "id: must not end in `/credits`"),
         ("prices set m input=1 input=2", "input: give one rate only"),
     ],

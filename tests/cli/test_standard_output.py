@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from tests.harness.books import wait_until
 from tests.harness.postgres import Database
-from tests.harness.proxy import COMMAND, SECRET_KEY, bare_environment
+from tests.harness.proxy import ADMIN_TOKEN, COMMAND, SECRET_KEY, bare_environment, free_port, refuses
 
 FULL = Path("/dev/full")
 no_full_device = pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
@@ -53,6 +55,25 @@ def test_a_secret_that_nobody_saw_is_told(standing_db: Database, user: str, as_j
     key = standing_db.value("SELECT id FROM aigcspace.platform_api_key WHERE user_id = $1", user)
     assert (code, len(told.splitlines())) == (1, 1)
     assert told.endswith(f"could not be shown (No space left on device). Make another: billing-proxy keys rotate {key}\n")
+
+
+@no_full_device
+def test_a_full_disk_stops_no_proxy(standing_db: Database, tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"DATABASE_URL": standing_db.url, "SECRET_KEY": SECRET_KEY, "ADMIN_TOKEN": ADMIN_TOKEN, "PORT": str(port), "DATA_DIR": "."}
+    with (
+        FULL.open("wb") as full,
+        subprocess.Popen(
+            [*COMMAND, "serve"], stdout=full, stderr=subprocess.PIPE, env=bare_environment() | settings, cwd=tmp_path
+        ) as serving,
+    ):
+        try:
+            wait_until(lambda: not refuses(port) and httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).status_code == 200)
+        finally:
+            serving.terminate()
+        _, told = serving.communicate(timeout=30)
+    assert serving.returncode == 0
+    assert b"can't be printed" in told
 
 
 @pytest.mark.parametrize(("command", "says"), [("users list", ""), ("keys add {user}", "Make another: billing-proxy keys rotate")])
