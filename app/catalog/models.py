@@ -25,23 +25,13 @@ async def set_limits(session: AsyncSession, *, name: str, context_tokens: int | 
     if "*" in name:
         raise UnacceptableValue(f"model: limits are those of one model, and {name!r} stands for many")
     limits = _checked({"context_tokens": context_tokens, "max_output_tokens": max_output_tokens})
-    was = (await session.scalars(select(Model).where(Model.name == name).with_for_update(key_share=True))).one_or_none()
-    before = None if was is None else picked(was, AUDITED)
-    statement = insert(Model).values(name=name, **limits).on_conflict_do_update(constraint="uq_model_name", set_=limits).returning(Model)
-    model = (await session.scalars(statement, execution_options={"populate_existing": True})).one()
-    await record_change(session, "model", name, before=before, after=picked(model, AUDITED))
-    return model
+    made = (await session.execute(insert(Model).values(name=name).on_conflict_do_nothing().returning(Model.id))).one_or_none()
+    return await _changed(session, name, limits, is_new=made is not None)
 
 
 async def update_limits(session: AsyncSession, *, name: str, changes: Mapping[str, int | None]) -> Model:
     """`changes`: what is absent stays. Raises `NotFound` and `UnacceptableValue`."""
-    model = await get_model(session, name=name, lock=True)
-    before = picked(model, AUDITED)
-    for limit, tokens in _checked(changes).items():
-        setattr(model, limit, tokens)
-    await session.flush()
-    await record_change(session, "model", name, before=before, after=picked(model, AUDITED))
-    return model
+    return await _changed(session, name, _checked(changes), is_new=False)
 
 
 async def get_model(session: AsyncSession, *, name: str, lock: bool = False) -> Model:
@@ -61,6 +51,16 @@ async def list_models(session: AsyncSession, *, limit: int, cursor: str | None, 
     if (after := decode(LISTING, cursor, str)) is not None:
         query = query.where(Model.name > after)
     return cut((await session.scalars(query)).all(), limit=limit, listing=LISTING, key=lambda model: model.name)
+
+
+async def _changed(session: AsyncSession, name: str, limits: Mapping[str, int | None], *, is_new: bool) -> Model:
+    model = await get_model(session, name=name, lock=True)
+    before = None if is_new else picked(model, AUDITED)
+    for limit, tokens in limits.items():
+        setattr(model, limit, tokens)
+    await session.flush()
+    await record_change(session, "model", name, before=before, after=picked(model, AUDITED))
+    return model
 
 
 def _checked(limits: Mapping[str, int | None]) -> dict[str, int | None]:

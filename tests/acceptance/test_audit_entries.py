@@ -1,6 +1,7 @@
 """Who changed what: each change of an operator leaves an entry in its own transaction, without secrets, for good."""
 
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
@@ -75,6 +76,14 @@ def test_what_else_an_operator_defines_is_told_too(admin: Admin, name: str) -> N
     assert [entry["action"] for entry in prices] == ["price.set", "price.set"]
     assert [entry["after"]["rates"] for entry in prices] == [{"input": "1"}, {"input": "2"}]
     assert prices[1]["before"]["rates"] == {"input": "1"}
+
+
+def test_what_several_ask_for_at_once_is_told_as_it_was_done(admin: Admin, name: str) -> None:
+    """One makes it, the others find it made."""
+    with ThreadPoolExecutor(4) as operators:
+        made = [operators.submit(admin.http.put, f"/admin/models/{name}", json={"context_tokens": number}) for number in (1, 2, 3, 4)]
+        assert [answer.result(30).status_code for answer in made] == [200] * 4
+    assert [entry["action"] for entry in entries(admin, "model", name)] == ["model.create", *["model.change"] * 3]
 
 
 def test_no_entry_holds_a_secret(admin: Admin, db: Database, name: str) -> None:
