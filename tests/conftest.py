@@ -14,6 +14,7 @@ from tests.harness.admin import Admin
 from tests.harness.background import Background
 from tests.harness.books import books
 from tests.harness.fault_books import assert_audit
+from tests.harness.patience import wait_longer
 from tests.harness.postgres import Database, Databases, server
 from tests.harness.proxy import Proxy, running
 from tests.harness.scene import Scene
@@ -36,6 +37,7 @@ _URL = pytest.StashKey[str]()
 
 def pytest_configure() -> None:
     know_one_authority()
+    wait_longer()
     gc.disable()  # while four thousand tests are collected, all that is made stays
 
 

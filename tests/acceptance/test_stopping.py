@@ -16,6 +16,7 @@ from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.postgres import Database
 from tests.harness.proxy import Proxy, refuses, running
+from tests.harness.raw_client import raw, raw_call
 from tests.harness.scene import Scene
 from tests.harness.scene import scene as set_scene
 
@@ -48,11 +49,11 @@ def ended(proxy: Proxy) -> None:
 def test_what_comes_over_a_kept_connection_meanwhile_is_sent_elsewhere(stopping: Callable[[int], Scene]) -> None:
     scene = stopping(1)
     gate = scene.upstream.hold()
-    call = request(scene, "POST /v1/chat/completions", json.dumps(scene.chat()).encode())
+    call = raw_call(scene, scene.chat())
     with socket.create_connection(("127.0.0.1", scene.proxy.port), 10) as connection, connection.makefile("rb") as answers:
         connection.sendall(call)
         wait_until(lambda: scene.upstream.requests, what="the call upstream")
-        connection.sendall(request(scene, "GET /readyz"))
+        connection.sendall(raw(scene, "GET /readyz"))
         time.sleep(0.1)
         scene.proxy.process.send_signal(signal.SIGTERM)
         time.sleep(0.4)
@@ -119,8 +120,3 @@ def test_workers_whose_parent_was_killed_end_when_their_calls_have(stopping: Cal
     psutil.wait_procs(workers, timeout=10)
     assert [worker for worker in workers if worker.is_running()] == []
     assert scene.row()["status"] == "success"
-
-
-def request(scene: Scene, line: str, body: bytes = b"") -> bytes:
-    lines = [f"{line} HTTP/1.1", "Host: proxy", f"Authorization: Bearer {scene.key}", f"Content-Length: {len(body)}", "", ""]
-    return "\r\n".join(lines).encode() + body

@@ -90,8 +90,9 @@ def test_who_reads_no_more_is_not_bothered_but_for_a_secret(standing_db: Databas
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_letters_that_standard_output_has_not_got_are_escaped(standing_db: Database, user: str, encoding: str) -> None:
-    code, _, told = said(standing_db, "users", "list", "--limit", "500", PYTHONIOENCODING=encoding, COLUMNS="200")
+    code, shown, told = said(standing_db, "users", "show", user, PYTHONIOENCODING=encoding)
     assert (code, told) == (0, "")
+    assert r"\u4e2d" in shown
     code, shown, told = said(standing_db, "users", "show", user, "--json", PYTHONIOENCODING=encoding)
     assert (code, told) == (0, "")
     assert f'"id": "{user[:-2]}\\u4e2d\\u00eb"' in shown

@@ -175,7 +175,7 @@ def test_calls_under_way_outlive_an_outage(server: Server, tmp_path: Path, scale
         for load in loads:
             load.stop()
 
-        assert_books(server.db, at_rest_within=10)
+        assert_books(server.db, at_rest_within=20)
         assert_nobody_was_buried(server.db)
         assert len(seen) == len(under_way.rows()) == 6 * outages.reached
         for scene, clients in ((under_way, seen), (loaded, loads[0].seen + loads[1].seen)):
@@ -210,7 +210,7 @@ def test_a_process_stopped_meanwhile_leaves_its_calls_to_the_next(
             server.come_back()
             stack.enter_context(replicas(server.url, place, 1, **SETTINGS))
             wait_spools_empty(place)
-            assert_books(server.db, at_rest_within=10)
+            assert_books(server.db, at_rest_within=20)
             assert_nobody_was_buried(server.db)
             rows = {str(row["request_id"]): row for row in scene.rows()}
             assert len(rows) == 5

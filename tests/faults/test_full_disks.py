@@ -96,7 +96,7 @@ def test_the_disk_of_the_database_is_full(
         ended: list[Seen] = []
         while not times.is_complete:
             with streams(under_way, [proxy.url] * 4) as running:
-                wait_calls_succeed(load, within=10)
+                wait_calls_succeed(load, within=20)
                 small.fill()
                 wait_until(lambda: load.seen[-1].status == 503, what="admission closes", within=20)
                 ended += [stream.finish() for stream in running[:2]]
@@ -143,7 +143,7 @@ def test_the_disk_of_the_spool_is_full(
         ended: list[Seen] = []
         while not times.is_complete:
             with streams(under_way, [proxy.url] * 8) as running:
-                wait_calls_succeed(load, within=10)
+                wait_calls_succeed(load, within=20)
                 relay.refuse()
                 before = [stream.finish() for stream in running[:2]]
                 small.fill()
@@ -162,14 +162,14 @@ def test_the_disk_of_the_spool_is_full(
                 assert not any(one.is_success for one in load.seen if one.started > since)
 
                 small.make_room()
-                wait_until(lambda: is_ready(proxy), what="it is ready again", within=5)
-                wait_calls_succeed(load, within=5)
+                wait_until(lambda: is_ready(proxy), what="it is ready again", within=20)
+                wait_calls_succeed(load, within=20)
                 ended += before + meanwhile + [stream.finish() for stream in running[7:]]
             wait_spools_empty(tmp_path)
             times.add()
         load.stop()
 
-        assert_books(db, at_rest_within=10)
+        assert_books(db, at_rest_within=20)
         assert_nobody_was_buried(db)
         assert all(one.is_success for one in ended)
         assert_nothing_lost(under_way, ended)

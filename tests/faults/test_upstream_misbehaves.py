@@ -74,7 +74,7 @@ def test_a_stream_that_stalls_ends_with_an_error_event(proxies: Callable[..., Pr
     assert '"upstream_broken"' in answer.text.strip().split("\n\n")[-1]
     assert_counted(scene.row(), output=3)
     assert "stalled" in scene.row()["error_message"]
-    assert scene.upstream.requests[0].gone.wait(5)
+    assert scene.upstream.requests[0].gone.wait(30)
 
 
 def test_a_stream_that_never_ends_is_ended(proxies: Callable[..., Proxy], scene: Scene) -> None:
