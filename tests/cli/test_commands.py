@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from app import logs
 from app.cli.main import COMMANDS, cli
-from app.errors import ProxyError
+from app.errors import ProxyError, StartupError
 from tests.harness.admin import Admin
 from tests.harness.books import wait_until
 from tests.harness.installation import Installation
@@ -154,12 +154,13 @@ def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callabl
         ("groups add x --rpm 99999999999", "rpm: must be from 1 to 2147483647; lift the limit for more"),
         ("users add a/credits", "id: must not end in `/credits`"),
         ("prices set m input=1 input=2", "input: give one rate only"),
+        (f"logs archive --before 2020-01-01 --to {'x' * 300}", "is no directory"),
     ],
 )
 def test_what_is_refused_is_said_with_code_1(run: Run, command: str, says: str) -> None:
     refused = run(*command.split())
     assert refused.exit_code == 1
-    assert isinstance(refused.exception, ProxyError)
+    assert isinstance(refused.exception, (ProxyError, StartupError))
     assert says in str(refused.exception)
 
 
