@@ -81,7 +81,7 @@ class Factor:
     def parse(cls, *, rate: str | None, markup: str | None, currency: str) -> "Factor":
         if currency != "USD" and rate is None:
             raise UnacceptableValue(f"the catalogue's prices are in USD and CURRENCY is {currency}: say what a USD costs, as in --rate 7.1")
-        return cls(_positive("--rate", rate), _positive("--markup", markup))
+        return cls(positive("--rate", rate), positive("--markup", markup))
 
     @property
     def value(self) -> Decimal:
@@ -221,7 +221,8 @@ async def _limits(session: AsyncSession, prices: Mapping[str, ListPrice], *, ove
     )
 
 
-def _positive(name: str, text: str | None) -> Decimal | None:
+def positive(name: str, text: str | None) -> Decimal | None:
+    """What prices are multiplied by, as a command line has it under `name`. Raises `UnacceptableValue`."""
     if text is None:
         return None
     try:

@@ -14,8 +14,9 @@ import typer
 
 from app.catalog import from_litellm, from_new_api
 from app.catalog.moving import Change, Fault, Moving, refuse, take_over
+from app.catalog.price_sync import positive
 from app.cli.database import on_database
-from app.cli.options import AsJson, decimal, offering, one_of
+from app.cli.options import AsJson, offering, one_of
 from app.cli.output import note, print_json, print_table, record
 from app.database import Database
 from app.errors import UnacceptableValue
@@ -44,7 +45,7 @@ def import_command(
     users: Annotated[_File, typer.Option(help="LiteLLM_UserTable, or new-api's users: CSV with column names, or JSON.")] = None,
     keys: Annotated[_File, typer.Option(help="LiteLLM_VerificationToken, or new-api's tokens.")] = None,
     prices: Annotated[_File, typer.Option(help="LiteLLM's model prices or /model/info in JSON, or new-api's options.")] = None,
-    rate: Annotated[Any, typer.Option(parser=decimal, metavar="RATE", help="What a US dollar costs in CURRENCY.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="RATE", help="What a US dollar costs in CURRENCY.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +55,7 @@ def import_command(
         raise UnacceptableValue("name a file at least: --users, --keys or --prices")
     if rate is None and settings.currency != "USD":
         raise UnacceptableValue(f"their money is in US dollars: say what one costs in {settings.currency}, as in --rate 7.1")
-    moving = read(source, users, keys, prices, rate=Decimal(1) if rate is None else rate)
+    moving = read(source, users, keys, prices, rate=positive("--rate", rate) or Decimal(1))
     changes: list[Change] = []
 
     async def work(database: Database) -> None:

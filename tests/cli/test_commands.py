@@ -153,6 +153,7 @@ def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callabl
         ("models show no-such-model", "'billing-proxy models set'"),
         ("groups add x --rpm 99999999999", "rpm: must be from 1 to 2147483647; lift the limit for more"),
         ("users add a/credits", "id: must not end in `/credits`"),
+        ("import litellm --users x.csv --rate nan", "--rate: must be a decimal number above 0"),
         ("prices set m input=1 input=2", "input: give one rate only"),
         (f"logs archive --before 2020-01-01 --to {'x' * 300}", "is no directory"),
     ],
