@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 READY_POLL = 0.1
 """Seconds."""
+WORKER_WAIT = 60
+"""Seconds in which a worker answers the process that watches over it, or is killed and replaced, calls and all. On a busy machine
+it takes many to import the program, and a machine that was paused may take as many to go on."""
 DEMO_SECRET = "BILLING_PROXY_DEMO_SECRET"  # noqa: S105 (a name)
 
 
@@ -64,6 +67,7 @@ def run(settings: Settings, listeners: list[socket.socket], demo_key: str | None
         date_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.shutdown_wait),
+        timeout_worker_healthcheck=WORKER_WAIT,
         log_level="warning",
         limits=Limits(connections=settings.max_connections, patience=settings.request_wait),
     )
@@ -98,8 +102,20 @@ def _url(host: str, port: int) -> str:
 
 
 class _Workers(Multiprocess):
-    """Gives the port back when the workers do, which else would seem to listen until the last call has ended: who connects
-    then is to be refused, and asks another replica."""
+    """Replaces workers that have died at once, and looks for those that hang now and then: whoever waits for an answer neither hears
+    a signal nor sees another one die.
+
+    Gives the port back when the workers do, which else would seem to listen until the last call has ended: who connects then
+    is to be refused, and asks another replica."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self._next_look = time.monotonic() + WORKER_WAIT
+
+    def keep_subprocess_alive(self) -> None:
+        if time.monotonic() >= self._next_look or not all(worker.process.is_alive() for worker in self.processes):
+            super().keep_subprocess_alive()
+            self._next_look = time.monotonic() + WORKER_WAIT
 
     def terminate_all(self) -> None:
         super().terminate_all()

@@ -51,12 +51,10 @@ def test_what_comes_over_a_kept_connection_meanwhile_is_sent_elsewhere(stopping:
     gate = scene.upstream.hold()
     call = raw_call(scene, scene.chat())
     with socket.create_connection(("127.0.0.1", scene.proxy.port), 10) as connection, connection.makefile("rb") as answers:
-        connection.sendall(call)
+        connection.sendall(call + raw(scene, "GET /readyz"))  # at once: where the one has come, the other has
         wait_until(lambda: scene.upstream.requests, what="the call upstream")
-        connection.sendall(raw(scene, "GET /readyz"))
-        time.sleep(0.1)
         scene.proxy.process.send_signal(signal.SIGTERM)
-        time.sleep(0.4)
+        wait_until(lambda: refuses(scene.proxy.port), what="the port is given back")
         gate.open()
         assert b" 200 " in answers.readline()
         rest = answers.read()
@@ -102,6 +100,28 @@ def test_new_connections_are_refused_while_calls_finish(stopping: Callable[[int]
         finally:
             gate.open()
         assert answer.result(20).status_code == 200
+    assert scene.proxy.process.wait(20) == 0
+
+
+def test_workers_that_stand_still_for_seconds_keep_their_calls(stopping: Callable[[int], Scene]) -> None:
+    """As on a machine that is paused, or has no time for them."""
+    scene = stopping(2)
+    workers = psutil.Process(scene.proxy.process.pid).children()
+    gate = scene.upstream.hold()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(scene.post, scene.chat())
+        wait_until(lambda: scene.upstream.requests, what="the call upstream")
+        for worker in workers:
+            worker.suspend()
+        time.sleep(6.5)  # uvicorn itself waits for five
+        for worker in workers:
+            worker.resume()
+        gate.open()
+        assert answer.result(30).status_code == 200
+
+    assert scene.row()["end_reason"] == "completed"
+    assert psutil.Process(scene.proxy.process.pid).children() == workers
+    scene.proxy.process.send_signal(signal.SIGTERM)
     assert scene.proxy.process.wait(20) == 0
 
 

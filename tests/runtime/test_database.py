@@ -71,8 +71,8 @@ async def test_a_connection_that_the_server_has_closed_is_replaced(database: Dat
 async def test_a_connection_without_an_answer_is_not_used_again(database: Database, db: postgres.Database, cut: str) -> None:
     begun = asyncio.create_task(database.rows(database.written(text("SELECT pg_backend_pid(), pg_sleep(:seconds)")), {"seconds": 20}))
     if cut == "cancelled":
-        sleeping = "datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep($%'"
-        await until(lambda: db.value(f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}"))
+        sleeping = "datname = current_database() AND state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%pg_sleep($%'"
+        await until(lambda: begun.done() or db.value(f"SELECT count(*) FROM pg_stat_activity WHERE {sleeping}"))
         begun.cancel()
     with pytest.raises((TimeoutError, asyncio.CancelledError)):
         await begun
