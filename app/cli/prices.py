@@ -136,8 +136,8 @@ def show(settings: Settings, *, pattern: str, as_json: bool) -> None:
     for price in prices:
         rates = ", ".join(f"{name} {rate:f}" for name, rate in flat(_as_json(price)).items())
         table.add_row(escape(price.model_name), escape(rates), escape(price.source), f"{price.effective_from:%Y-%m-%d %H:%M}")
-    empty = "There are no prices: `prices set` and `prices sync` make some." if pattern == "*" else f"No price is for {escape(pattern)}."
-    Console(highlight=False).print(table if prices else empty)
+    none = "There are no prices" + (": `prices set` and `prices sync` make some." if pattern == "*" else f" of {escape(pattern)}.")
+    Console(highlight=False).print(table if prices else none)
 
 
 def set_one(settings: Settings, *, model: str, rates: Sequence[str]) -> None:
