@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -20,18 +21,22 @@ from app.api.problems import install as install_problems
 from app.api.session import Sessions
 from app.catalog.guesses import Guesses
 from app.dashboard import include_dashboard
+from app.database import is_away, said
+from app.errors import Unavailable
 from app.gateway.call import Gateway
 from app.process import Process, open_process
 from app.reports.export import Exports
 from app.reports.open_calls import OpenCalls
 from app.runtime.demo_model import PATH, demo_app
-from app.runtime.ending import before_ending
+from app.runtime.ending import before_ending, is_worker
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 COLLECT_AT = (10_000, 20, 50)
 """Objects, and collections of younger ones, between looks for cycles: what a call makes is freed without them (5 % of CPU)."""
+DATABASE_WAIT, DATABASE_RETRY = 20.0, 0.5
+"""Seconds."""
 DESCRIPTION = "An OpenAI-compatible reverse proxy that meters, bills and logs every call exactly once."
 
 
@@ -62,7 +67,7 @@ def create_app(settings: Settings | None = None, *, demo_secret: str | None = No
 @asynccontextmanager
 async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        process = await open_process(stack, settings)
+        process = await _open(stack, settings)
         app.state.services = _services(process)
         before_ending(partial(_refuse_new_calls, process.gateway, asyncio.get_running_loop()))
         gc.collect()
@@ -73,6 +78,23 @@ async def _running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await process.ledger.finish(settings.shutdown_wait)
         process.ledger.calls.tell()
         process.shared_counts.write()
+
+
+async def _open(stack: AsyncExitStack, settings: Settings) -> Process:
+    """A worker waits for a database that has gone since its parent began: one that fails to start ends the parent, and all."""
+    give_up = time.monotonic() + DATABASE_WAIT
+    while True:
+        async with AsyncExitStack() as opening:
+            try:
+                process = await open_process(opening, settings)
+            except Exception as error:
+                if not (is_worker() and (isinstance(error, Unavailable) or is_away(error)) and time.monotonic() < give_up):
+                    raise
+                log.warning("this worker waits for the database", reason=said(error))
+            else:
+                await stack.enter_async_context(opening.pop_all())
+                return process
+        await asyncio.sleep(DATABASE_RETRY)
 
 
 def _refuse_new_calls(gateway: Gateway, loop: asyncio.AbstractEventLoop, told: signal.Signals) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from app.billing.numbers import NUMBER
 from app.catalog.checks import FIRST_MOMENT, LAST_MOMENT
 
 LARGEST_INTEGER = 2**31 - 1
@@ -15,12 +16,8 @@ LARGEST_MONEY = 1_000_000_000
 MOST_DECIMALS = 10
 
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-
-
 def _plain_number(value: Any) -> Any:
-    """Python itself also reads `5_0`, surrounding space and the digits of other scripts."""
-    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+    if isinstance(value, bool) or (isinstance(value, str) and not NUMBER.fullmatch(value)):
         raise ValueError("must be a decimal string, such as 12.50, or a number")
     return value
 

@@ -1,6 +1,10 @@
 """Money as people and JSON numbers have it. Everywhere else it is text with all of its decimals."""
 
+import re
 from decimal import Decimal
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+"""How a number is written to us. Python itself also reads `5_0` and the digits of other scripts."""
 
 
 def plain(amount: Decimal) -> str:

@@ -125,7 +125,7 @@ def parse_rates(rates: Mapping[str, str]) -> dict[str, Decimal]:
             known = f"{', '.join(sorted(PER_MILLION | EACH))}, and images of a quality or size, as in image:high:1024x1024"
             raise ValueError(f"{meter!r} is no meter; known are {known}")
         try:
-            rate = Decimal(text)
+            rate = Decimal(text if str(text).isascii() and "_" not in str(text) else "")
         except (InvalidOperation, TypeError, ValueError):
             raise ValueError(f"the rate of {meter} is no decimal number: {text!r}") from None
         if not rate.is_finite() or not 0 <= rate <= LARGEST_RATE:

@@ -40,13 +40,13 @@ async def set_price(
         values["effective_from"] = effective_from
     with explained(table="model_price", taken=f"{model_name!r} has a price from that very time on. Choose a later `effective_from`."):
         made = (await session.scalars(insert(ModelPrice).values(values).returning(ModelPrice))).one()
-    superseded = await _superseded(session, made)
+    superseded = await superseded_by(session, made)
     before = None if superseded is None else picked(superseded, AUDITED)
     await record(session, "price.set", "price", model_name, before=before, after=picked(made, AUDITED))
     return made
 
 
-async def _superseded(session: AsyncSession, price: ModelPrice) -> ModelPrice | None:
+async def superseded_by(session: AsyncSession, price: ModelPrice) -> ModelPrice | None:
     """What would hold at its time without it."""
     earlier = select(ModelPrice).where(ModelPrice.model_name == price.model_name, ModelPrice.effective_from < price.effective_from)
     return (await session.scalars(earlier.order_by(ModelPrice.effective_from.desc()).limit(1))).one_or_none()

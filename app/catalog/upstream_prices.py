@@ -44,8 +44,17 @@ async def set_upstream_price(
     taken = f"This upstream's {model_name!r} has a price from that very time on. Choose a later `effective_from`."
     with explained(table="upstream_price", taken=taken):
         made = (await session.scalars(insert(UpstreamPrice).values(values).returning(UpstreamPrice))).one()
-    await record(session, "upstream_price.set", "upstream", upstream_id, before=None, after=picked(made, AUDITED))
+    superseded = await _superseded(session, made)
+    before = None if superseded is None else picked(superseded, AUDITED)
+    await record(session, "upstream_price.set", "upstream", upstream_id, before=before, after=picked(made, AUDITED))
     return made
+
+
+async def _superseded(session: AsyncSession, price: UpstreamPrice) -> UpstreamPrice | None:
+    """What would hold at its time without it."""
+    same = (UpstreamPrice.upstream_id == price.upstream_id, UpstreamPrice.model_name == price.model_name)
+    earlier = select(UpstreamPrice).where(*same, UpstreamPrice.effective_from < price.effective_from)
+    return (await session.scalars(earlier.order_by(UpstreamPrice.effective_from.desc()).limit(1))).one_or_none()
 
 
 async def list_upstream_prices(session: AsyncSession, *, upstream_id: int, limit: int, cursor: str | None) -> Page[UpstreamPrice]:

@@ -39,7 +39,7 @@ def archive_logs(settings: Settings, *, before: datetime, directory: Path) -> in
     except (DBAPIError, OSError) as error:
         hint = "; run `billing-proxy migrate`" if sqlstate(error) in _NOT_MIGRATED else "; say the same again, and it goes on"
         raise StartupError(f"archiving failed: {said(error)}{hint}") from error
-    console.print(f"Archived {rows:,} {'row' if rows == 1 else 'rows'} to {directory}.", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Archived {rows:,} {'row' if rows == 1 else 'rows'} to {directory}", soft_wrap=True, markup=False, highlight=False)
     return DONE
 
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError
 
-from app.cli.database import database_beside_proxy
+from app.cli.database import database_beside_proxy, unreachable
 from app.database import Database, said, sqlstate
 from app.errors import StartupError
 from app.ledger.audit import audit
@@ -47,10 +47,13 @@ def audit_books(*, as_json: bool) -> int:
     try:
         settings = Settings.load()
         with database_beside_proxy(settings) as url:
-            report = asyncio.run(_audit(url, lease=settings.lease))
+            try:
+                report = asyncio.run(_audit(url, lease=settings.lease))
+            except OSError as away:
+                return _tell(f"the books can't be audited: {unreachable(url, away)}")
     except StartupError as refused:
         return _tell(str(refused))
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         hint = "; run `billing-proxy migrate`" if sqlstate(error) in _NOT_MIGRATED else ""
         return _tell(f"the books can't be audited: {said(error)}{hint}")
     if as_json:

@@ -67,8 +67,11 @@ def _said_where(url: str) -> Iterator[None]:
     try:
         yield
     except Unavailable as away:
-        cause = f": {said(away.__cause__)}" if away.__cause__ is not None else ""
-        raise StartupError(f"can't reach the database {make_url(url).render_as_string()}{cause}") from away
+        raise unreachable(url, away) from away
+
+
+def unreachable(url: str, error: Exception) -> StartupError:
+    return StartupError(f"can't reach the database {make_url(url).render_as_string()}: {said(error)}")
 
 
 def on_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:

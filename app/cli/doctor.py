@@ -75,7 +75,12 @@ def examine(tell: Told, *, ask_upstreams: bool) -> list[Finding]:
     try:
         found += on_database(settings, lambda database: _database(database, settings, tell, ask_upstreams=ask_upstreams))
     except (StartupError, ProxyError, OSError) as refused:
-        found.append(wrong("database", str(refused), "start it, or correct DATABASE_URL"))
+        hint = (
+            "start it, or correct DATABASE_URL"
+            if settings.database_url
+            else "`billing-proxy serve` makes and starts it; or set DATABASE_URL"
+        )
+        found.append(wrong("database", str(refused), hint))
     return found
 
 

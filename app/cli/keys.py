@@ -1,7 +1,7 @@
 """`billing-proxy keys`. A key itself is printed once, when it is made or rotated; only its hash is kept."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -196,4 +196,6 @@ def _print_secret(key: Key, secret: str, *, as_json: bool) -> None:
 
 
 def _state(key: Key) -> str:
-    return "disabled" if key.disabled else f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "active"
+    if key.disabled or key.expires_at is None:
+        return "disabled" if key.disabled else "active"
+    return f"{'until' if key.expires_at > datetime.now(UTC) else 'expired'} {key.expires_at:%Y-%m-%d}"

@@ -5,7 +5,6 @@ import json
 import sys
 from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from app.cli.archive import archive_logs
 from app.cli.database import on_database, pages
-from app.cli.options import AsJson, Limit, day, moment, offering, one_of
+from app.cli.options import AsJson, Limit, day, directory, moment, offering, one_of
 from app.cli.output import cell, is_ascii, json_value, note, print_json, print_record, print_table
 from app.database import Database
 from app.reports.calls import EVERYTHING, STORED_AT, Call, CallFilters, PageAsked, get_call, list_calls
@@ -152,7 +151,7 @@ def _row(call: Call) -> tuple[object, ...]:
 @cli.command()
 def archive(
     before: Annotated[Any, typer.Option(parser=day, metavar="YYYY-MM-DD", help="Rows of calls before this day, in LOG_TIME_ZONE.")],
-    to: Annotated[Path, typer.Option(help="The directory for the files.")],
+    to: Annotated[Any, typer.Option(parser=directory, metavar="DIRECTORY", help="The directory for the files.")],
 ) -> None:
     """Move old rows to files (NDJSON, zstd), also while the proxy runs. Sums, balances and statements stay as they are; the rows
     are in `/logs` no more, and can't be refunded. What is younger than 30 days stays. Ctrl-C stops it; said again, it goes on."""

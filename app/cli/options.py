@@ -5,10 +5,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from app.billing.numbers import NUMBER
+from app.catalog.checks import FIRST_MOMENT, LAST_MOMENT
 
 LIFTED = object()
 """What `none` means."""
@@ -30,10 +34,9 @@ def whole(text: str) -> int:
 
 
 def decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise typer.BadParameter(f"{text!r} is no decimal number, such as 12.50") from None
+    if not NUMBER.fullmatch(text.strip()):
+        raise typer.BadParameter(f"{text!r} is no decimal number, such as 12.50")
+    return Decimal(text)
 
 
 def moment(text: str) -> datetime:
@@ -42,7 +45,17 @@ def moment(text: str) -> datetime:
         read = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no moment, such as 2030-01-01T12:00:00Z") from None
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+    aware = read.replace(tzinfo=UTC) if read.tzinfo is None else read
+    if not FIRST_MOMENT <= aware <= LAST_MOMENT:  # before it is converted, which overflows beyond
+        raise typer.BadParameter(f"{text!r} must lie from {FIRST_MOMENT:%Y-%m-%d} to {LAST_MOMENT:%Y-%m-%d}")
+    return aware.astimezone(UTC)
+
+
+def directory(text: str) -> Path:
+    """One that is named: `""` is what a variable holds that isn't set, and no name of the directory one stands in."""
+    if not text.strip():
+        raise typer.BadParameter("name a directory; `.` is the one you are in")
+    return Path(text)
 
 
 def day(text: str) -> datetime:

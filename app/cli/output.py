@@ -68,7 +68,7 @@ def print_table(columns: Mapping[str, Sequence[object]] | Sequence[str], rows: I
     """`empty`: what is said where there are no rows."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold", no_wrap=column.startswith("When"))
     for row in rows:
         table.add_row(*map(cell, row))
     Console(highlight=False).print(table if table.row_count else empty)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.catalog import checks, price_sync
 from app.catalog.price_sync import Factor, Plan, PriceChange, flat
-from app.catalog.prices import list_prices, set_price
+from app.catalog.prices import list_prices, set_price, superseded_by
 from app.cli.database import database_beside_proxy
 from app.database import Database, said
 from app.errors import StartupError, UnacceptableValue
@@ -149,13 +149,17 @@ def set_one(settings: Settings, *, model: str, rates: Sequence[str]) -> None:
     if doubled := next((meter for meter in meters if meters.count(meter) > 1), None):
         raise UnacceptableValue(f"{doubled}: give one rate only")
     with database_beside_proxy(settings) as url:
-        asyncio.run(_set(url, model, {meter.strip(): rate.strip() for meter, _, rate in given}))
-    Console(highlight=False).print(f"{escape(model)} has a new price.")
+        gone = asyncio.run(_set(url, model, {meter.strip(): rate.strip() for meter, _, rate in given}))
+    Console(highlight=False).print(f"{escape(model)} has a new price.{gone}")
 
 
-async def _set(url: str, model: str, rates: dict[str, str]) -> None:
+async def _set(url: str, model: str, rates: dict[str, str]) -> str:
+    """What the price before had, and this one can't have."""
     async with _opened(url) as database, database.transaction() as session:
-        await set_price(session, model_name=model, rates=rates, tiers=None, effective_from=None)
+        before = await superseded_by(session, await set_price(session, model_name=model, rates=rates, tiers=None, effective_from=None))
+    held = () if before is None else (("tiers", before.tiers), ("service tiers", before.service_tiers))
+    lost = [name for name, table in held if table]
+    return f" The {' and '.join(lost)} of the one before hold no more: REST and the dashboard set those." if lost else ""
 
 
 async def _in_force(url: str) -> list[ModelPrice]:

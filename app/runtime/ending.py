@@ -43,7 +43,7 @@ def before_ending(then: Callable[[signal.Signals], None]) -> None:
             handler = handlers[signal.Signals(number)]
             if callable(handler):
                 handler(number, frame)
-        elif arrived == 2 and not _is_worker():
+        elif arrived == 2 and not is_worker():
             os.write(sys.stderr.fileno(), _FINISHING)  # a buffered stream may be in the middle of a line just now
 
     for number in handlers:
@@ -52,7 +52,7 @@ def before_ending(then: Callable[[signal.Signals], None]) -> None:
 
 async def end_with_parent() -> None:
     """In a worker: ends it as SIGTERM would once its parent is gone, which was killed, as it would else have ended it first."""
-    while _is_worker():
+    while is_worker():
         if os.getppid() != _parent():
             log.warning("the parent process is gone, so this worker ends")
             signal.raise_signal(signal.SIGTERM)
@@ -60,7 +60,8 @@ async def end_with_parent() -> None:
         await asyncio.sleep(_POLL)
 
 
-def _is_worker() -> bool:
+def is_worker() -> bool:
+    """Whether another process watches over this one."""
     return _parent() not in (None, os.getpid())
 
 

@@ -30,7 +30,7 @@ def test_old_rows_go_to_files_and_the_books_stay_right(installation: Installatio
     assert (young.returncode, young.stdout) == (1, "")
     assert "younger than 30 days stay" in young.stderr
     assert (nowhere.returncode, "is no directory" in nowhere.stderr) == (1, True)
-    assert (archived.returncode, archived.stdout, archived.stderr) == (0, f"Archived 3 rows to {tmp_path}.\n", "")
+    assert (archived.returncode, archived.stdout, archived.stderr) == (0, f"Archived 3 rows to {tmp_path}\n", "")
     assert [file.name for file in tmp_path.iterdir()] == [f"api_call_log-{month}-00001.ndjson.zst"]
     report = json.loads(audited.stdout)
     assert (audited.returncode, report["rows"], report["archived"], report["differing"]) == (0, 0, 3, 0)

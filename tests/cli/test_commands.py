@@ -155,6 +155,7 @@ def test_an_upstreams_secret_goes_in_and_never_comes_out(run: Run, told: Callabl
         ("users add a/credits", "id: must not end in `/credits`"),
         ("import litellm --users x.csv --rate nan", "--rate: must be a decimal number above 0"),
         ("prices set m input=1 input=2", "input: give one rate only"),
+        ("prices set m input=1_0", "the rate of input is no decimal number: '1_0'"),
         (f"logs archive --before 2020-01-01 --to {'x' * 300}", "is no directory"),
     ],
 )
@@ -175,6 +176,12 @@ def test_what_is_refused_is_said_with_code_1(run: Run, command: str, says: str) 
         "logs list --from yesterday",
         "users nothing",
         "logs archive --before 2030 --to .",
+        "keys add demo --expires-at 9999-12-31T23:59:59-10:00",
+        "keys add demo --expires-at 0001-01-01T00:00:00+10:00",
+        "keys add demo --expires-at 0001-01-01",
+        "logs list --from 0001-01-01T00:00+05:00",
+        "credits add demo 1_0",
+        "credits add demo \u0661\u0662",
         "import elsewhere",
     ],
 )
@@ -183,6 +190,23 @@ def test_wrong_usage_has_code_2(run: Run, command: str) -> None:
     assert wrong.exit_code == 2, wrong.exception
     assert "Error" in wrong.output
     assert "Value error" not in wrong.output
+
+
+def test_an_archive_wants_a_directory_by_name(run: Run) -> None:
+    refused = run("logs", "archive", "--before", "2020-01-01", "--to", "")
+    assert (refused.exit_code, "name a directory" in refused.output) == (2, True)
+
+
+def test_a_price_that_loses_its_tiers_says_so(run: Run, admin: Admin, mark: str) -> None:
+    admin.set_price(mark, {"input": "1"}, tiers=[{"above_input_tokens": 1000, "rates": {"input": "2"}}])
+    assert "The tiers of the one before hold no more" in run("prices", "set", mark, "input=5").stdout.replace("\n", " ")
+    assert run("prices", "set", mark, "input=6").stdout.split() == f"{mark} has a new price.".split()
+
+
+def test_an_expired_key_is_shown_as_such(run: Run, told: Callable[..., Any], mark: str) -> None:
+    told("users", "add", mark)
+    told("keys", "add", mark, "--expires-at", "2001-01-01")
+    assert "expired 2001-01-01" in " ".join(run("keys", "list", "--user", mark).stdout.split())
 
 
 def test_tables_fit_the_terminal(run: Run, told: Callable[..., Any], mark: str) -> None:
