@@ -5,6 +5,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,23 @@ def said(db: Database, *arguments: str, stdout: Any = subprocess.PIPE, **environ
     return done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode()
 
 
+@pytest.fixture
+def call(standing_db: Database, user: str) -> Iterator[None]:
+    """One that the platform wrote, so that there is something to show."""
+    standing_db.execute(
+        "INSERT INTO aigcspace.api_call_log (user_id, model_name, is_local, input_tokens, output_tokens, bill, status)"
+        " VALUES ($1, 'm', false, 0, 0, 0, 'success')",
+        user,
+    )
+    yield
+    standing_db.execute("DELETE FROM aigcspace.api_call_log WHERE user_id = $1", user)
+
+
 @no_full_device
+@pytest.mark.usefixtures("call")
 @pytest.mark.parametrize("command", ["users list", "users list --json", "prices list --json", "logs tail", "--help", "--version"])
-def test_a_full_disk_is_told_in_one_line(standing_db: Database, user: str, command: str) -> None:
+def test_a_full_disk_is_told_in_one_line(standing_db: Database, command: str) -> None:
     with FULL.open("wb") as full:
-        if command == "logs tail":
-            standing_db.execute(
-                "INSERT INTO aigcspace.api_call_log (user_id, model_name, is_local, input_tokens, output_tokens, bill, status)"
-                " VALUES ($1, 'm', false, 0, 0, 0, 'success')",
-                user,
-            )
         code, _, told = said(standing_db, *command.split(), stdout=full)
     assert (code, told) == (1, "billing-proxy: what this command says can't be written: No space left on device\n")
 
